@@ -1,0 +1,1 @@
+"""Recipes in YAML: each states only what differs from the defaults in `worldjepa.config`."""

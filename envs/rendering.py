@@ -1,0 +1,109 @@
+"""Which OpenGL draws, and how: the back end is chosen before mujoco is first imported, the quality per environment."""
+
+import os
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+
+QUALITIES = ("fast", "full")
+
+
+class OpenGLUnavailable(RuntimeError):
+    """No OpenGL back end can draw here; the message names the package to install."""
+
+
+def choose_backend() -> str:
+    """Set MUJOCO_GL (and PYOPENGL_PLATFORM) to a back end that draws; call it before mujoco is first imported.
+
+    A back end that the user set is kept and tried. On Linux, EGL is tried first, then OSMesa, each in a process of its
+    own, since PyOpenGL binds to one platform for good when it is imported. Elsewhere the choice is mujoco's. What was
+    found is left in the environment, so that child processes need not look again.
+
+    Returns:
+        The back end's name: "egl", "osmesa", "glfw", or "default" where the choice is mujoco's.
+
+    Raises:
+        OpenGLUnavailable: nothing draws.
+    """
+    found = os.environ.get("WORLDJEPA_GL_CHECKED")
+    if found is not None and found == os.environ.get("MUJOCO_GL", "default"):
+        return found
+    # Mesa's software rasteriser starts threads that cost more than they give on small frames: 890 frames/s with one,
+    # 1,545 with none (reacher, 64 px). Hardware drivers ignore the variable.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    asked = os.environ.get("MUJOCO_GL")
+    if asked:
+        candidates = [asked.lower()]
+    else:
+        candidates = ["egl", "osmesa"] if sys.platform == "linux" else ["default"]
+    for backend in candidates:
+        variables = _variables(backend)
+        if _draws(variables):
+            os.environ.update(variables, WORLDJEPA_GL_CHECKED=backend)
+            return backend
+    tried = " and ".join(candidates)
+    raise OpenGLUnavailable(
+        f"no OpenGL back end works here (tried {tried}): install one, on Debian or Ubuntu `apt-get install libegl1` "
+        "or `apt-get install libosmesa6`" + (f", or unset MUJOCO_GL={asked}" if asked else "")
+    )
+
+
+def _variables(backend: str) -> dict[str, str]:
+    if backend == "default":
+        return {}
+    # PyOpenGL must be told too, and before it is imported, or it binds to GLX.
+    platform = {"PYOPENGL_PLATFORM": backend} if backend in ("egl", "osmesa") else {}
+    return {"MUJOCO_GL": backend, **platform}
+
+
+def _draws(variables: dict[str, str]) -> bool:
+    """Whether mujoco can make an OpenGL context under these environment variables."""
+    program = "import mujoco; c = mujoco.GLContext(8, 8); c.make_current(); c.free()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, **variables},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+class Camera:
+    """Draws one camera of a MuJoCo model into uint8 frames.
+
+    Args:
+        model: mujoco.MjModel; its quality settings are changed in place.
+        camera: name of the camera.
+        height, width: of a frame, in pixels.
+        quality: "full" draws what dm-control draws; "fast" leaves out shadow maps, multisampling and reflections,
+            which under software OpenGL cost fifteen times the rest (DESIGN.md, decision 4).
+    """
+
+    def __init__(self, model, camera: str, height: int, width: int, quality: str):
+        import mujoco
+
+        if quality not in QUALITIES:
+            raise ValueError(f"render_quality is {quality!r}; it must be one of {', '.join(QUALITIES)}")
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, height)
+        if quality == "fast":
+            model.vis.quality.shadowsize = 0
+            model.vis.quality.offsamples = 0
+        self._renderer = mujoco.Renderer(model, height, width)
+        if quality == "fast":
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._camera = camera
+        # The context must be freed while OpenGL is still loaded: a __del__ at interpreter exit comes too late.
+        self.close = weakref.finalize(self, self._renderer.close)
+
+    def __call__(self, data) -> np.ndarray:
+        """mujoco.MjData, kinematics up to date, to a new frame (height, width, 3) uint8."""
+        self._renderer.update_scene(data, camera=self._camera)
+        return self._renderer.render()

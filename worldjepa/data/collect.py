@@ -1,0 +1,191 @@
+"""Collection: many processes, one shard at a time, the same data whatever their number."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from tqdm import tqdm
+
+from ..config import CollectConfig, EnvConfig
+from ..errors import UserError
+from .behaviours import behaviour
+from .shards import Shard, shard_path, write_shard
+
+# What an environment's info may tell of a frame; kept when it is there.
+INFO_COLUMNS = ("observation", "qpos", "qvel", "state")
+
+
+def make_env(config: EnvConfig) -> gymnasium.Env:
+    """The environment that a configuration names.
+
+    Raises:
+        UserError: there is no such environment, or it does not take these options.
+    """
+    ours = config.id.startswith("worldjepa.envs:")
+    options: dict[str, Any] = (
+        {"image_size": config.image_size, "render_quality": config.render_quality, "protocol": config.protocol}
+        if ours
+        else {}
+    )
+    try:
+        return gymnasium.make(config.id, **options)
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+        raise UserError(f"env.id={config.id}: {' '.join(str(error).split())}") from None
+
+
+def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
+    """What a shard says of its making: every option of both that changes what is in it."""
+    world, making = dataclasses.asdict(env), dataclasses.asdict(collect)
+    del world["protocol"], making["workers"], making["episodes"]
+    return {"env": world, "collect": making}
+
+
+def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, int]:
+    """Collect what is missing of a data set.
+
+    Args:
+        folder: gets `shard-00000.h5` and so on; whole shards that it has are kept, the rest is collected.
+
+    Returns:
+        Frames collected now, and frames there in the end.
+
+    Raises:
+        UserError: the folder holds another data set, can't be written, or a worker died.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".shard-*.tmp"):
+            left_over.unlink()
+    except OSError as error:
+        raise UserError(f"data.path={folder}: can't be written: {error.strerror}") from None
+    numbers = range(-(-config.episodes // config.shard_episodes))
+    present = [i for i in numbers if shard_path(folder, i).exists()]
+    expected = about(env, config)
+    frames = sum(_checked(shard_path(folder, i), expected, _episodes(config, i)) for i in present)
+    missing = [i for i in numbers if i not in present]
+    new = _run(folder, env, config, missing, frames) if missing else 0
+    return new, frames + new
+
+
+def _episodes(config: CollectConfig, index: int) -> range:
+    first = index * config.shard_episodes
+    return range(first, min(first + config.shard_episodes, config.episodes))
+
+
+def _checked(path: Path, expected: dict[str, Any], episodes: range) -> int:
+    shard = Shard(path)
+    if shard.about != expected or len(shard.lengths) != len(episodes):
+        raise UserError(
+            f"{path}: was collected with other options (env.*, collect.*); name another data.path, or remove it"
+        )
+    return int(shard.lengths.sum())
+
+
+def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int], frames_before: int) -> int:
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    workers = min(config.workers or os.cpu_count() or 1, len(shards))
+    # Chosen once here, so that the workers find the answer in their environment.
+    make_env(env).close()
+    total = frames_before + sum(len(_episodes(config, i)) for i in shards) * config.episode_length
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(workers, context, _start_worker, (env, config, counter)) as pool,
+        tqdm(total=total, initial=frames_before, unit=" frames", desc="collect", smoothing=0.05) as bar,
+    ):
+        waiting = {pool.submit(_collect_shard, folder, i) for i in shards}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                bar.update(frames_before + counter.value - bar.n)
+        except BrokenProcessPool:
+            raise UserError("collect: a worker process died; run the same command again to go on") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if waiting:
+                # The unfinished shards are lost, as after SIGKILL; what is renamed is whole.
+                for process in multiprocessing.active_children():
+                    process.terminate()
+    return int(counter.value)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Environment for workers: a process per core leaves no core for a library's own threads."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class _Worker:
+    """What a worker process keeps between shards."""
+
+    env: gymnasium.Env
+    env_config: EnvConfig
+    config: CollectConfig
+    counter: Any
+
+
+def _start_worker(env: EnvConfig, config: CollectConfig, counter: Any) -> None:
+    # Ctrl-C goes to the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed parent must not leave workers waiting for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    _Worker.env, _Worker.env_config, _Worker.config, _Worker.counter = make_env(env), env, config, counter
+
+
+def _collect_shard(folder: Path, index: int) -> None:
+    config = _Worker.config
+    episodes = [collect_episode(_Worker.env, config, i, _Worker.counter) for i in _episodes(config, index)]
+    write_shard(shard_path(folder, index), episodes, about(_Worker.env_config, config))
+
+
+def collect_episode(
+    env: gymnasium.Env, config: CollectConfig, index: int, counter: Any = None
+) -> dict[str, np.ndarray]:
+    """Episode `index` of a data set: its columns, each (T, ...); depends on (config.seed, index) alone."""
+    seeds = np.random.SeedSequence([config.seed, index])
+    rng = np.random.default_rng(seeds)
+    act = behaviour(config.behaviour, env.action_space)
+    actions = act(env.action_space, config.episode_length, config.noise_exponent, rng)
+    frame, info = env.reset(seed=int(seeds.generate_state(1)[0]))
+    frames: list[np.ndarray] = []
+    infos: dict[str, list[np.ndarray]] = {name: [] for name in INFO_COLUMNS if name in info}
+    ended = False
+    for step in range(config.episode_length):
+        frames.append(frame)
+        for name, values in infos.items():
+            values.append(info[name])
+        if counter is not None:
+            with counter.get_lock():
+                counter.value += 1
+        if ended or step + 1 == config.episode_length:
+            break
+        frame, _, terminated, truncated, info = env.step(actions[step])
+        ended = terminated or truncated
+    return {
+        "pixels": np.stack(frames),
+        "action": actions[: len(frames)],
+        **{name: np.stack(values) for name, values in infos.items()},
+    }

@@ -1,0 +1,109 @@
+"""Windows: the sub-trajectories that a model trains on, and which episodes are held out."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .shards import Store
+
+
+def split_episodes(count: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Episodes for training and held-out ones, each sorted; at least one of each.
+
+    Splitting whole episodes keeps neighbours of a held-out frame out of training, which splitting windows does not.
+
+    Raises:
+        UserError: there are fewer than two episodes.
+    """
+    if count < 2:
+        raise UserError(f"data: {count} episode is too few to hold one out; collect at least 2")
+    order = np.random.default_rng(seed).permutation(count)
+    number = min(max(1, round(held_out * count)), count - 1)
+    return np.sort(order[number:]), np.sort(order[:number])
+
+
+class Windows:
+    """All windows of `frames` frames, `frameskip` environment steps apart, of some episodes.
+
+    Args:
+        store: the data.
+        episodes: (n,) which episodes.
+        frames: T, frames of a window.
+        frameskip: k, environment steps from frame to frame; the k actions between form an action block.
+
+    Raises:
+        UserError: no episode is long enough, or an action within them is not finite.
+    """
+
+    def __init__(self, store: Store, episodes: np.ndarray, frames: int, frameskip: int):
+        self.store, self.frames, self.frameskip = store, frames, frameskip
+        span = (frames - 1) * frameskip
+        counts = np.maximum(store.lengths[episodes] - span, 0)
+        if not counts.sum():
+            raise UserError(
+                f"{store.path}: a window of {frames} frames, {frameskip} steps apart, spans {span + 1} frames; the longest "
+                f"episode has {store.lengths[episodes].max()}; lower data.context or data.frameskip"
+            )
+        self.episodes = np.repeat(episodes, counts)
+        self.starts = np.concatenate([np.arange(count) for count in counts])
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """Windows by number.
+
+        Returns:
+            "pixels" (B, T, H, W, 3) uint8; "action" (B, T-1, k·A) float32, block j the k actions, in order, that lead
+            from frame j to frame j+1, in the environment's units.
+
+        Raises:
+            UserError: an action is not finite.
+        """
+        episodes, starts = self.episodes[indices], self.starts[indices]
+        steps = starts[:, None] + np.arange(self.frames) * self.frameskip
+        pixels = self.store.gather("pixels", episodes, steps)
+        span = (self.frames - 1) * self.frameskip
+        actions = self.store.gather("action", episodes, starts[:, None] + np.arange(span)).astype(np.float32)
+        if not np.isfinite(actions).all():
+            bad = episodes[~np.isfinite(actions).all((1, 2))][0]
+            raise UserError(f"{self.store.path}: episode {bad} has an action that is not finite; remove or mend it")
+        return {
+            "pixels": torch.from_numpy(pixels),
+            "action": torch.from_numpy(actions.reshape(len(indices), self.frames - 1, -1)),
+        }
+
+    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+        """Endless batches, every window once per epoch in an order drawn from (seed, epoch); starts at batch `first`.
+
+        Raises:
+            UserError: there are fewer windows than one batch takes.
+        """
+        per_epoch = len(self) // batch_size
+        if not per_epoch:
+            raise UserError(f"{self.store.path}: {len(self)} windows are fewer than train.batch_size={batch_size}")
+        while True:
+            epoch, position = divmod(first, per_epoch)
+            order = np.random.default_rng((seed, epoch)).permutation(len(self))
+            for start in range(position * batch_size, per_epoch * batch_size, batch_size):
+                yield self.batch(order[start : start + batch_size])
+            first = (epoch + 1) * per_epoch
+
+    def action_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each action over the episodes' rows that lead to a frame, (A,) float32 each.
+
+        Raises:
+            UserError: an action there is not finite.
+        """
+        actions = []
+        for episode in np.unique(self.episodes):
+            steps = np.arange(self.store.lengths[episode] - 1)[None]
+            rows = self.store.gather("action", np.array([episode]), steps)[0]
+            if not np.isfinite(rows).all():
+                raise UserError(f"{self.store.path}: episode {episode} has an action that is not finite; remove or mend it")
+            actions.append(rows)
+        values = np.concatenate(actions).astype(np.float64)
+        std = values.std(0)
+        return values.mean(0).astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)

@@ -1,0 +1,101 @@
+"""The world model: encode, predict, rollout, and the loss of two terms (LeWorldModel, arXiv 2603.19312)."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import Config
+from .encoders import Encoder, projector
+from .errors import UserError
+from .predictor import ActionEncoder, Predictor
+from .sigreg import EppsPulley, SIGReg
+
+
+class WorldModel(nn.Module):
+    """Encoder and action-conditioned predictor, trained end to end from pixels.
+
+    Frame, latent and action block are aligned thus: action block j leads from frame j to frame j+1.
+
+    Args:
+        config: `model`, and of `data` the context and the frameskip.
+        action_dim: A, size of one action.
+
+    Attributes:
+        latent: D. context: C, the most past frames the predictor takes. frameskip: k. action_dim: A.
+        image_size: height and width of a frame in pixels.
+    """
+
+    def __init__(self, config: Config, action_dim: int):
+        super().__init__()
+        model = config.model
+        self.latent, self.action_dim = model.latent, action_dim
+        self.context, self.frameskip = config.data.context, config.data.frameskip
+        self.image_size = config.env.image_size
+        self.sigreg_weight = model.sigreg.weight
+        self.encoder = Encoder(model.encoder, self.image_size)
+        self.projector = projector(self.encoder.num_features, model.projector_hidden, model.latent)
+        self.action_encoder = ActionEncoder(action_dim, self.frameskip, model.predictor.width)
+        self.predictor = Predictor(model.predictor, model.latent, self.context, model.projector_hidden)
+        self.sigreg = SIGReg(EppsPulley(model.sigreg.t_max, model.sigreg.knots), model.sigreg.num_slices)
+
+    def set_action_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Mean and standard deviation of the training actions, (A,) each; saved with the weights."""
+        self.action_encoder.mean.copy_(torch.as_tensor(mean))
+        self.action_encoder.std.copy_(torch.as_tensor(std))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (..., H, W, 3) uint8 to latents (..., D).
+
+        Raises:
+            UserError: frames of another size or dtype than the model was made for.
+        """
+        size = (self.image_size, self.image_size, 3)
+        if tuple(frames.shape[-3:]) != size or frames.dtype != torch.uint8:
+            raise UserError(f"encode: frames are {frames.dtype} {tuple(frames.shape)}, not uint8 (..., {size[0]}, {size[1]}, 3)")
+        z = self.projector(self.encoder(frames.reshape(-1, *size)))
+        return z.unflatten(0, frames.shape[:-3]) if frames.ndim != 4 else z
+
+    def predict(self, z: Tensor, actions: Tensor) -> Tensor:
+        """Latents (B, T, D), 1 ≤ T ≤ C, and action blocks (B, T, k·A) to predicted next latents (B, T, D)."""
+        return self.predictor(z, self.action_encoder(actions))
+
+    def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
+        """Autoregressive prediction: every prediction is the next one's input.
+
+        Args:
+            z: (B, T, D) latents seen, the last C are used; T ≥ 1.
+            past: (B, T-1, k·A) action blocks between them.
+            actions: (B, H, k·A) action blocks to come.
+
+        Returns:
+            (B, H, D), the latent after each of them.
+        """
+        blocks = torch.cat([past, actions], 1)
+        condition = self.action_encoder(blocks)
+        seen = z.shape[1]
+        for step in range(actions.shape[1]):
+            # Tokens first..last-1 predict the latent at `last`.
+            last = seen + step
+            first = max(0, last - self.context)
+            ahead = self.predictor(z[:, first:last], condition[:, first:last])[:, -1:]
+            z = torch.cat([z, ahead], 1)
+        return z[:, seen:]
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Next-latent prediction error + λ · SIGReg at each time step over the batch.
+
+        No stop-gradient and no averaged encoder: SIGReg alone keeps the latents from collapsing. Its statistic
+        grows with the batch, so λ belongs to a batch size: LeWM publishes 0.09 at 128 windows.
+
+        Args:
+            batch: "pixels" (B, C+1, H, W, 3) uint8, "action" (B, C, k·A) float32.
+
+        Returns:
+            scalars: "loss", and its parts "prediction" and "sigreg" (before λ).
+        """
+        z = self.encode(batch["pixels"])
+        predicted = self.predict(z[:, :-1], batch["action"])
+        prediction = (predicted.float() - z[:, 1:].float()).square().mean()
+        sigreg = self.sigreg(rearrange(z, "b t d -> t b d"))
+        return {"loss": prediction + self.sigreg_weight * sigreg, "prediction": prediction, "sigreg": sigreg}
