@@ -148,20 +148,23 @@ class PixelEnv(gymnasium.Env):
         # What dm_control's step ends with, so that the next step finds what it would have found.
         self._mujoco.mj_step1(self._model, self._data)
 
-    def set_goal(self, goal: np.ndarray | None) -> np.ndarray | None:
+    def set_goal(self, goal: np.ndarray | None, draw: bool = True) -> np.ndarray | None:
         """Make the state `goal` (n,) this episode's goal, or take the goal away; the present state is kept.
 
+        Args:
+            goal: a whole physics state, or None.
+            draw: whether to draw the goal's picture; without, `goal_pixels` is missing from the info.
+
         Returns:
-            The goal's image (image_size, image_size, 3) uint8, or None without a goal.
+            The goal's image (image_size, image_size, 3) uint8, or None.
         """
-        if goal is None:
-            self._goal_qpos = self._goal_pixels = None
-            return None
-        present = self.get_state()
-        self.set_state(goal)
-        self._goal_qpos = self._data.qpos.copy()
-        self._goal_pixels = self._camera(self._data)
-        self.set_state(present)
+        self._goal_pixels = None
+        self._goal_qpos = None if goal is None else self.qpos_of(np.asarray(goal, np.float64))
+        if goal is not None and draw:
+            present = self.get_state()
+            self.set_state(goal)
+            self._goal_pixels = self._camera(self._data)
+            self.set_state(present)
         return self._goal_pixels
 
     def simulate(self, states: np.ndarray, actions: np.ndarray, threads: int = 1) -> np.ndarray:
@@ -215,5 +218,6 @@ class PixelEnv(gymnasium.Env):
             error = self.task.error(info["qpos"], self._goal_qpos, self.protocol)
             info["error"] = error
             info["success"] = bool((error < self.task.tolerance).all())
-            info["goal_pixels"] = self._goal_pixels
+            if self._goal_pixels is not None:
+                info["goal_pixels"] = self._goal_pixels
         return info

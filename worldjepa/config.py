@@ -132,6 +132,12 @@ class ProbeConfig:
 
 
 @dataclass
+class MonitorConfig:
+    host: str = option("localhost", "address that TensorBoard listens at")
+    port: int = option(6006, "its port")
+
+
+@dataclass
 class Config:
     name: str = option("reacher", "names the data and run folders")
     run: str = option("runs/${name}", "the run folder")
@@ -142,6 +148,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
 
 def recipes() -> list[str]:
@@ -170,6 +177,9 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
             raise UserError(f"{source}: a recipe is a mapping of options, not {type(values).__name__}")
         for dotted, value in _leaves(values):
             _set(tree, dotted, value, source)
+        if Path(what).is_dir():
+            # A run that was moved is where it is now.
+            tree.run = str(Path(what))
     for override in overrides:
         dotted, separator, value = override.partition("=")
         if not separator:

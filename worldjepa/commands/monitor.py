@@ -1,0 +1,29 @@
+"""`worldjepa monitor`: TensorBoard on a run, or on all runs beside it."""
+
+import threading
+from pathlib import Path
+
+from tensorboard import program
+
+from ..config import Config
+from ..errors import UserError
+
+SUMMARY = "watch runs in TensorBoard"
+SECTIONS = ("run", "monitor.")
+
+
+def run(config: Config) -> int:
+    folder = Path(config.run)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder; `worldjepa train` makes one")
+    board = program.TensorBoard()
+    board.configure(
+        argv=[None, "--logdir", str(folder), "--host", config.monitor.host, "--port", str(config.monitor.port)]
+    )
+    try:
+        url = board.launch()
+    except program.TensorBoardServerException as error:
+        raise UserError(f"monitor.port={config.monitor.port}: {' '.join(str(error).split())}") from None
+    print(f"TensorBoard shows {folder} at {url} (Ctrl-C stops it)", flush=True)
+    threading.Event().wait()
+    return 0

@@ -1,0 +1,1 @@
+"""Rollouts: who acts, how they are collected, stored, and read as windows."""

@@ -1,0 +1,1 @@
+"""What was learnt: goal reaching, probes, geometry, and their figures."""

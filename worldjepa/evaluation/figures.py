@@ -1,0 +1,82 @@
+"""Figures and tables of results, drawn from the JSON that the commands leave, never from a live model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+INK, QUIET = "#1f3b57", "#9aa7b4"
+
+
+def plan_table(results: dict[str, Any]) -> str:
+    """The table that `worldjepa plan` prints, from its plan.json."""
+    lines = [f"{'':<28}{'success':>9}{'95% interval':>16}{'goals':>11}{'final error':>13}{'per decision':>14}"]
+    for name, row in results["rows"].items():
+        low, high = row["interval"]
+        lines.append(
+            f"{name:<28}{row['success']:>7.1f} %{f'{low:.1f} to {high:.1f} %':>16}{row['reached']:>5} of {row['goals']:>3}"
+            f"{row['median_final_error']:>10.2f} ×{1000 * row['seconds_per_decision']:>11.1f} ms"
+        )
+    looked = results["already_there"] + results["pairs"]
+    lines.append(
+        f"{results['already_there']} of {looked} starts were already at their goal and are left out; final error: median, "
+        "in tolerances."
+    )
+    return "\n".join(lines)
+
+
+def plan_figure(path: Path) -> Path:
+    """Bars of success with their intervals, from plan.json; written beside it as plan.png."""
+    results = json.loads(path.read_text("utf-8"))
+    rows = results["rows"]
+    figure = Figure(figsize=(7, 0.6 * len(rows) + 1.3), layout="constrained")
+    axis = figure.subplots()
+    for position, (name, row) in enumerate(reversed(rows.items())):
+        low, high = row["interval"]
+        success = row["success"]
+        axis.barh(position, success, color=INK if name == "world model" else QUIET, height=0.6)
+        axis.errorbar(success, position, xerr=[[max(0, success - low)], [max(0, high - success)]], color="black", capsize=3)
+        axis.text(2, position, f"{success:.1f} %", va="center", color="white", fontweight="bold")
+    axis.set_yticks(range(len(rows)), reversed(rows.keys()))
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("goals reached, % (bars: Wilson 95% interval)")
+    axis.set_title(
+        f"{results['environment']}: {results['goal_offset']} steps ahead, budget {results['budget']}, held-out episodes",
+        fontsize=10,
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path.with_suffix(".png"))
+
+
+def probe_table(results: dict[str, Any]) -> str:
+    """The table that `worldjepa probe` prints, from its probe.json."""
+    lines = [f"{'':<28}{'R²':>8}{'Pearson r':>12}"]
+    for kind in ("coordinates", "velocities"):
+        for name, row in results[kind].items():
+            lines.append(f"{name:<28}{row['r2']:>8.3f}{row['r']:>12.3f}")
+        lines.append(f"{'mean of ' + kind:<28}{results['mean_r2'][kind]:>8.3f}")
+    lines.append(f"RankMe {results['rank']:.1f} of {results['latent']} dimensions")
+    return "\n".join(lines)
+
+
+def probe_figure(path: Path) -> Path:
+    """Bars of R² from probe.json; written beside it as probe.png."""
+    results = json.loads(path.read_text("utf-8"))
+    rows = {name: row["r2"] for kind in ("velocities", "coordinates") for name, row in reversed(results[kind].items())}
+    figure = Figure(figsize=(7, 0.35 * len(rows) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    axis.barh(list(rows), list(rows.values()), color=INK, height=0.65)
+    axis.set_xlim(min(0, *rows.values()), 1)
+    axis.set_xlabel("R² of a ridge regression from frozen latents, held-out episodes")
+    axis.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path.with_suffix(".png"))
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with matplotlib.rc_context({"savefig.dpi": 150}):
+        temporary = path.with_name(f".{path.name}")
+        figure.savefig(temporary, format="png")
+        temporary.replace(path)
+    return path

@@ -1,0 +1,173 @@
+"""Goal reaching: start and goal pairs from held-out episodes, played by a policy, and what came of it."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from scipy.stats import binomtest
+from tqdm import tqdm
+
+from ..data.shards import Store
+from ..errors import UserError
+
+
+class Policy(Protocol):
+    """Acts in E episodes at once; an agent is one."""
+
+    def reset(self, frames: np.ndarray, states: np.ndarray | None = None) -> None: ...
+
+    def act(self, frames: np.ndarray, states: np.ndarray | None = None) -> np.ndarray: ...
+
+    def keep(self, mask: np.ndarray) -> None: ...
+
+
+@dataclass
+class Goals:
+    """Start and goal states, (E, n) each, with the episode and step (E,) of the data that they come from."""
+
+    start: np.ndarray
+    goal: np.ndarray
+    episode: np.ndarray
+    step: np.ndarray
+    already_there: int
+
+    def first(self, count: int) -> "Goals":
+        return Goals(self.start[:count], self.goal[:count], self.episode[:count], self.step[:count], self.already_there)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass
+class Outcome:
+    """What came of E episodes.
+
+    Attributes:
+        success: (E,) bool, the goal was reached at some step within the budget.
+        steps: (E,) environment steps until then, or the budget.
+        error: (E,) largest coordinate error at the end, in tolerances of the task: below 1 is there.
+        decisions, seconds: how many action blocks were asked for, one for each episode still under way, and the time
+            that took.
+        frames: of each recorded episode, what was seen, each (H, W, 3) uint8, first to last.
+        goal_frames: (E, H, W, 3).
+    """
+
+    success: np.ndarray
+    steps: np.ndarray
+    error: np.ndarray
+    decisions: int
+    seconds: float
+    frames: list[list[np.ndarray]]
+    goal_frames: np.ndarray
+
+
+def require_goals(env: gymnasium.Env) -> Any:
+    """The environment itself, if states can be set and goals given.
+
+    Raises:
+        UserError: they can't.
+    """
+    inner = env.unwrapped
+    needed = ("set_state", "get_state", "set_goal", "qpos_of", "goal_error")
+    missing = [name for name in needed if not hasattr(inner, name)]
+    if missing:
+        raise UserError(f"env.id: {type(inner).__name__} has no {missing[0]}(); planning to goals needs {', '.join(needed)}")
+    return inner
+
+
+def sample_goals(store: Store, episodes: np.ndarray, env: Any, count: int, offset: int, seed: int) -> Goals:
+    """Pairs of states `offset` steps apart in the given episodes, drawn without repetition; pairs whose start is
+    already at the goal are left out and counted.
+
+    Raises:
+        UserError: the data hold no physics states, no such pairs, or states of another environment.
+    """
+    if not store.has("state"):
+        raise UserError(f"{store.path}: has no column state (whole physics states), which starts and goals are made of")
+    counts = np.maximum(store.lengths[episodes] - offset, 0)
+    pairs = np.stack([np.repeat(episodes, counts), np.concatenate([np.arange(c) for c in counts])], 1)
+    if len(pairs) < count:
+        raise UserError(
+            f"{store.path}: {len(episodes)} held-out episodes hold {len(pairs)} pairs {offset} steps apart, plan.goals={count}; "
+            "collect more, or lower plan.goals or plan.goal_offset"
+        )
+    pairs = np.random.default_rng(seed).permutation(pairs)
+    states = store.gather("state", pairs[:, 0], pairs[:, 1:] + np.array([[0, offset]]))
+    if states.shape[-1] != len(env.get_state()):
+        raise UserError(f"{store.path}: a state has {states.shape[-1]} numbers, the environment's has {len(env.get_state())}")
+    qpos = env.qpos_of(states)
+    there = (env.goal_error(qpos[:, 0], qpos[:, 1]) < 1).all(-1)
+    order = np.flatnonzero(~there)[:count]
+    if len(order) < count:
+        raise UserError(f"{store.path}: only {len(order)} starts are not already at their goal, plan.goals={count}")
+    # Counted over the pairs that were looked at, so that the share means something.
+    excluded = int(there[: order[-1] + 1].sum())
+    return Goals(states[order, 0], states[order, 1], pairs[order, 0], pairs[order, 1], excluded)
+
+
+def play(env: Any, goals: Goals, policy: Policy, budget: int, record: int = 0, label: str = "play") -> Outcome:
+    """Play every episode until its goal is reached or the budget is used.
+
+    One environment plays them all, an action block at a time: its whole state is swapped in and out, exactly.
+
+    Args:
+        env: what `require_goals` gave.
+        goals: E pairs.
+        policy: acts in all episodes that are still under way, at once.
+        budget: environment steps for each.
+        record: of how many episodes, the first ones, the frames are kept.
+        label: of the progress bar.
+    """
+    count = len(goals)
+    states, frames = goals.start.copy(), []
+    goal_frames = np.stack([env.set_goal(goal) for goal in goals.goal])
+    for state in states:
+        env.set_state(state)
+        frames.append(env.render())
+    frames = np.stack(frames)
+    recorded = [[frames[i]] for i in range(min(record, count))]
+    success, steps, error = np.zeros(count, bool), np.full(count, budget), np.zeros(count)
+    decisions, seconds = 0, 0.0
+    active, used = np.arange(count), 0
+    policy.reset(goal_frames, goals.goal)
+    with tqdm(total=count, desc=label, unit=" goals", leave=False) as bar:
+        while len(active) and used < budget:
+            began = time.perf_counter()
+            blocks = policy.act(frames[active], states[active])
+            seconds, decisions = seconds + time.perf_counter() - began, decisions + len(active)
+            blocks = blocks[:, : budget - used]
+            for i, block in zip(active, blocks, strict=True):
+                env.set_goal(goals.goal[i], draw=False)
+                env.set_state(states[i])
+                for number, action in enumerate(block, 1):
+                    frame, _, reached, _, info = env.step(action)
+                    if i < len(recorded):
+                        recorded[i].append(frame)
+                    if reached:
+                        success[i], steps[i] = True, used + number
+                        break
+                states[i], frames[i] = info["state"], frame
+                error[i] = env.goal_error(info["qpos"], env.qpos_of(goals.goal[i])).max()
+            used += blocks.shape[1]
+            under_way = ~success[active]
+            policy.keep(under_way)
+            bar.update(int((~under_way).sum()))
+            active = active[under_way]
+    return Outcome(success, steps, error, decisions, seconds, recorded, goal_frames)
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """Success with its Wilson 95% interval, in percent, and the rest of a table's row."""
+    reached, count = int(outcome.success.sum()), len(outcome.success)
+    interval = binomtest(reached, count).proportion_ci(0.95, "wilson")
+    return {
+        "success": 100 * reached / count,
+        "interval": [100 * interval.low, 100 * interval.high],
+        "reached": reached,
+        "goals": count,
+        "median_final_error": float(np.median(outcome.error)),
+        "median_steps": float(np.median(outcome.steps)),
+        "seconds_per_decision": outcome.seconds / max(outcome.decisions, 1),
+    }

@@ -1,0 +1,75 @@
+"""Probes: how well a ridge regression reads physical quantities from frozen latents."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import pearsonr
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from ..data.windows import Windows
+from ..world_model import WorldModel
+
+
+@torch.inference_mode()
+def embed(model: WorldModel, windows: Windows, indices: np.ndarray, label: str) -> np.ndarray:
+    """Latents of windows, (n, T, D) float32."""
+    device = next(model.parameters()).device
+    parts = [
+        model.encode(windows.batch(part)["pixels"].to(device)).float().cpu().numpy()
+        for part in tqdm(np.array_split(indices, max(1, len(indices) // 128)), desc=label, leave=False)
+    ]
+    return np.concatenate(parts)
+
+
+def targets(env: Any, windows: Windows, indices: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What the last frame of each window shows: its coordinates, and its velocities, by name, (n,) each."""
+    last = windows.starts[indices] + (windows.frames - 1) * windows.frameskip
+    qpos, qvel = (
+        windows.store.gather(name, windows.episodes[indices], last[:, None])[:, 0] for name in ("qpos", "qvel")
+    )
+    return env.coordinates(qpos), {f"velocity {i}": qvel[:, i] for i in range(qvel.shape[1])}
+
+
+def fit_ridge(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, alpha: float
+) -> dict[str, float]:
+    """R² and Pearson's r on the test set of a ridge regression, features standardised on the training set.
+
+    Args:
+        x_train, x_test: (n, d). y_train, y_test: (n,). alpha: penalty.
+    """
+    probe = make_pipeline(StandardScaler(), Ridge(alpha)).fit(x_train, y_train)
+    predicted = probe.predict(x_test)
+    return {"r2": float(r2_score(y_test, predicted)), "r": float(pearsonr(y_test, predicted).statistic)}
+
+
+def probe(
+    model: WorldModel, env: Any, train: Windows, test: Windows, train_frames: int, test_frames: int, alpha: float, seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Ridge probes of coordinates from the last frame's latent, and of velocities from all latents of a window.
+
+    Args:
+        train, test: windows of `context` frames of training and of held-out episodes.
+
+    Returns:
+        {"coordinates": {name: {"r2", "r"}}, "velocities": {name: {"r2", "r"}}}.
+    """
+    rng = np.random.default_rng(seed)
+    sides = []
+    for windows, count, label in ((train, train_frames, "embed training"), (test, test_frames, "embed held-out")):
+        indices = np.sort(rng.permutation(len(windows))[:count])
+        sides.append((embed(model, windows, indices, label), *targets(env, windows, indices)))
+    (z_train, *y_train), (z_test, *y_test) = sides
+    features = {"coordinates": (z_train[:, -1], z_test[:, -1]), "velocities": (z_train.reshape(len(z_train), -1), z_test.reshape(len(z_test), -1))}
+    return {
+        kind: {
+            name: fit_ridge(features[kind][0], values, features[kind][1], y_test[which][name], alpha)
+            for name, values in y_train[which].items()
+        }
+        for which, kind in enumerate(features)
+    }

@@ -1,0 +1,1 @@
+"""Planning in latent space: costs, solvers, dynamics, the agent."""

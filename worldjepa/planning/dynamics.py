@@ -1,0 +1,84 @@
+"""What a plan leads to, as an agent sees it: the latent world model's imagination of it."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .costs import Cost
+
+
+class WorldModel(Protocol):
+    """What planning needs of a world model."""
+
+    context: int
+    latent: int
+
+    def encode(self, frames: Tensor) -> Tensor: ...
+
+    def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor: ...
+
+
+class Dynamics(Protocol):
+    """Remembers what was seen and done in E episodes, and scores plans from there."""
+
+    def reset(self, frames: np.ndarray, states: np.ndarray | None) -> None:
+        """Begin E episodes with these goals: frames (E, H, W, 3) uint8, physics states (E, n) where known."""
+
+    def observe(self, frames: np.ndarray, states: np.ndarray | None) -> None:
+        """What is seen at the end of an action block."""
+
+    def cost(self, plans: Tensor) -> Tensor:
+        """Plans (E, S, H, k·A) in the environment's units to costs (E, S)."""
+
+    def acted(self, block: Tensor) -> None:
+        """Remember the action block (E, k·A) that is now carried out."""
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Forget the episodes where mask (E,) is False."""
+
+
+class LatentDynamics:
+    """Plans are rolled out in latent space; the distance is the mean squared latent difference to the goal's latent.
+
+    Args:
+        model: in evaluation mode, on the device to compute on.
+        cost: distances over the horizon to a cost.
+        device: the model's.
+    """
+
+    def __init__(self, model: WorldModel, cost: Cost, device: torch.device):
+        self.model, self._cost, self.device = model, cost, device
+
+    def reset(self, frames: np.ndarray, states: np.ndarray | None) -> None:
+        self.goal = self._encode(frames)
+        self.seen = self.goal.new_empty(len(frames), 0, self.model.latent)
+        self.past: Tensor | None = None
+
+    def observe(self, frames: np.ndarray, states: np.ndarray | None) -> None:
+        # Each frame is encoded once; only what the predictor can see is kept.
+        self.seen = torch.cat([self.seen, self._encode(frames)[:, None]], 1)[:, -self.model.context :]
+
+    @torch.inference_mode()
+    def cost(self, plans: Tensor) -> Tensor:
+        episodes, samples, horizon, width = plans.shape
+        blocks = self.seen.shape[1] - 1
+        past = plans.new_empty(episodes, 0, width) if self.past is None else self.past[:, self.past.shape[1] - blocks :]
+        each = [x.repeat_interleave(samples, 0) for x in (self.seen, past)]
+        z = self.model.rollout(*each, plans.flatten(0, 1)).unflatten(0, (episodes, samples))
+        distance = (z.float() - self.goal[:, None, None]).square().mean(-1)
+        return self._cost(distance)
+
+    def acted(self, block: Tensor) -> None:
+        block = block[:, None]
+        self.past = block if self.past is None else torch.cat([self.past, block], 1)[:, -self.model.context :]
+
+    def keep(self, mask: np.ndarray) -> None:
+        chosen = torch.as_tensor(mask, device=self.device)
+        self.goal, self.seen = self.goal[chosen], self.seen[chosen]
+        self.past = None if self.past is None else self.past[chosen]
+
+    @torch.inference_mode()
+    def _encode(self, frames: np.ndarray) -> Tensor:
+        return self.model.encode(torch.as_tensor(frames, device=self.device)).float()

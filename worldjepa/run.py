@@ -1,0 +1,190 @@
+"""A run folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints/, evaluation/. Nothing else is needed to use it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from .config import Config, differences, load_config, to_yaml
+from .data.shards import sync
+from .errors import UserError
+from .world_model import WorldModel
+
+# Options that may change when a run goes on: they change neither the weights nor what the data are.
+FREE_OPTIONS = (
+    "name", "run", "collect.", "plan.", "probe.", "monitor.", "env.protocol", "data.path",
+    "train.log_every", "train.evaluate", "train.checkpoint", "train.keep", "train.device", "train.threads",
+)  # fmt: skip
+
+
+class Run:
+    """A run folder that exists.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = load_config(f"{self.path}/")
+        self.evaluation = self.path / "evaluation"
+        self._writer: SummaryWriter | None = None
+
+    @classmethod
+    def create_or_open(cls, config: Config) -> "Run":
+        """The run that `config.run` names, made if it is not there.
+
+        Raises:
+            UserError: it is there, with other options; or it can't be written.
+        """
+        path = Path(config.run)
+        if (path / "config.yaml").exists():
+            run = cls(path)
+            changed = [d for d in differences(run.config, config) if not d.startswith(FREE_OPTIONS)]
+            if changed:
+                raise UserError(f"{path}: was begun with other options ({'; '.join(changed)}); name another run=")
+            return run
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "config.yaml", to_yaml(config))
+        except OSError as error:
+            raise UserError(f"run={path}: can't be written: {error.strerror}") from None
+        return cls(path)
+
+    # Metrics
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """TensorBoard's writer; the first use makes a new events file."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.path))
+        return self._writer
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same numbers to TensorBoard."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl; a line cut short by a kill is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+        return rows
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was logged after `step`: a resumed run logs it again."""
+        kept = [json.dumps(row) + "\n" for row in self.metrics() if row["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+        self._writer = SummaryWriter(str(self.path), purge_step=step + 1)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    # Checkpoints
+
+    def checkpoints(self) -> list[Path]:
+        """Folders of whole checkpoints, oldest first; the name is the step."""
+        return sorted(p for p in (self.path / "checkpoints").glob("[0-9]*") if p.is_dir())
+
+    def save_checkpoint(self, model: nn.Module, state: dict[str, Any], keep: int) -> Path:
+        """Write weights and trainer state, whole or not at all; then remove all but the newest `keep`.
+
+        Args:
+            state: the trainer's; holds "step"; tensors, numbers, strings and containers of them only.
+        """
+        final = self.path / "checkpoints" / f"{state['step']:08d}"
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
+        torch.save(state, temporary / "trainer.pt")
+        for file in temporary.iterdir():
+            sync(file)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+        sync(final.parent)
+        for old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old)
+        return final
+
+    def load_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:
+        """Raises UserError where the file is damaged."""
+        try:
+            return load_file(checkpoint / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{checkpoint}: damaged ({error}); remove it, the run goes on from an older one") from None
+
+    def load_trainer_state(self, checkpoint: Path) -> dict[str, Any]:
+        """Raises UserError where the file is damaged; nothing in it is executed."""
+        try:
+            return torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds on damaged input
+            reason = " ".join(str(error).split())[:100]
+            raise UserError(f"{checkpoint}: damaged ({reason}); remove it, the run goes on from an older one") from None
+
+    def load_model(self, device: str | torch.device = "cpu") -> WorldModel:
+        """The model at the newest checkpoint, in evaluation mode.
+
+        Raises:
+            UserError: there is no checkpoint, or it is damaged or of another model.
+        """
+        checkpoints = self.checkpoints()
+        if not checkpoints:
+            raise UserError(f"{self.path}: has no checkpoint yet; `worldjepa train {self.path}` makes one")
+        weights = self.load_weights(checkpoints[-1])
+        if "action_encoder.mean" not in weights:
+            raise UserError(f"{checkpoints[-1]}: holds no world model")
+        model = WorldModel(self.config, action_dim=len(weights["action_encoder.mean"]))
+        load_into(model, weights, checkpoints[-1])
+        return model.to(device).eval()
+
+    def result(self, name: str, about: dict[str, Any]) -> dict[str, Any] | None:
+        """evaluation/`name`.json, if it is there and says of itself what `about` says."""
+        try:
+            values = json.loads((self.evaluation / f"{name}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return values if all(values.get(key) == value for key, value in about.items()) else None
+
+    def write_json(self, name: str, values: Any) -> Path:
+        """evaluation/`name`.json, whole or not at all."""
+        self.evaluation.mkdir(exist_ok=True)
+        path = self.evaluation / f"{name}.json"
+        write_text(path, json.dumps(values, indent=1) + "\n")
+        return path
+
+
+def load_into(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
+    """Load weights that must fit exactly; UserError names the first that does not."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{source}: of another model: {str(error).splitlines()[-1].strip()}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, "utf-8")
+    sync(temporary)
+    os.replace(temporary, path)
