@@ -56,6 +56,7 @@ class EncoderConfig:
     name: str = option("conv", "conv (the small one), or any timm model's name")
     width: int = option(32, "conv: channels of the first stage; each of the four stages doubles them")
     features: int = option(128, "conv: outputs; a timm model has its own number")
+    patch_size: int = option(0, "timm ViT: side of a patch, pixels; 0: the model's own")
 
 
 @dataclass
@@ -236,7 +237,7 @@ def validate(config: Config) -> None:
     )
     not_negative = (
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.sigreg.weight train.steps "
-        "train.weight_decay train.threads train.seed train.evaluate_goals plan.bound_goals plan.seed plan.videos "
+        "model.encoder.patch_size train.weight_decay train.threads train.seed train.evaluate_goals plan.bound_goals plan.seed plan.videos "
         "probe.ridge probe.seed"
     )
     positive = "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes plan.initial_std"

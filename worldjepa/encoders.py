@@ -63,24 +63,27 @@ def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
         hint = f"; timm has {', '.join(close)}" if close else ""
         raise UserError(f"model.encoder.name={config.name}: neither conv nor a timm model{hint}")
     try:
-        # Families with positions (ViT, Swin, ...) take the frame's size when they are built, the others take any.
-        try:
-            model = timm.create_model(config.name, pretrained=False, num_classes=0, img_size=image_size)
-        except TypeError:
-            model = timm.create_model(config.name, pretrained=False, num_classes=0)
-        training = model.training
+        model = _create(config, image_size)
         with torch.no_grad():
             features = model.eval()(torch.zeros(1, 3, image_size, image_size)).shape
-        model.train(training)
-    except (RuntimeError, ValueError, AssertionError) as error:
+        model.train()
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"env.image_size={image_size}: {config.name} does not take it ({reason[:120]})"
-        ) from None
+        raise UserError(f"env.image_size={image_size}: {config.name} does not take it ({reason[:120]})") from None
     if len(features) != 2:
         raise UserError(f"model.encoder.name={config.name}: gives features {tuple(features)}, not one vector a frame")
     model.num_features = features[1]
     return model
+
+
+def _create(config: EncoderConfig, image_size: int) -> nn.Module:
+    options = {"patch_size": config.patch_size} if config.patch_size else {}
+    try:
+        # Families with positions (ViT, Swin, ...) take the frame's size when they are built.
+        return timm.create_model(config.name, num_classes=0, img_size=image_size, **options)
+    except TypeError:
+        # The others take frames of any size, and no such argument.
+        return timm.create_model(config.name, num_classes=0, **options)
 
 
 class Encoder(nn.Module):
