@@ -185,9 +185,7 @@ class PixelEnv(gymnasium.Env):
         # FULLPHYSICS is the first part of INTEGRATION: time, qpos, qvel, act, ...
         width = self._mujoco.mj_stateSize(self._model, full)
         datas = [self._mujoco.MjData(self._model) for _ in range(threads)]
-        trajectory, _ = rollout.rollout(
-            self._model, datas, np.ascontiguousarray(states[:, :width]), controls
-        )
+        trajectory, _ = rollout.rollout(self._model, datas, np.ascontiguousarray(states[:, :width]), controls)
         trajectory = trajectory[:, self._substeps - 1 :: self._substeps]
         return trajectory[..., 1 : 1 + self._model.nq]
 

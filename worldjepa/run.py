@@ -52,7 +52,9 @@ class Run:
             run = cls(path)
             changed = [d for d in differences(run.config, config) if not d.startswith(FREE_OPTIONS)]
             if changed:
-                raise UserError(f"{path}: was begun with other options ({'; '.join(changed)}); name another run=")
+                raise UserError(
+                    f"{path}: was begun with other options ({'; '.join(changed)}); name another run="
+                )
             return run
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,9 @@ class Run:
         try:
             return load_file(checkpoint / "model.safetensors")
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{checkpoint}: damaged ({error}); remove it, the run goes on from an older one") from None
+            raise UserError(
+                f"{checkpoint}: damaged ({error}); remove it, the run goes on from an older one"
+            ) from None
 
     def load_trainer_state(self, checkpoint: Path) -> dict[str, Any]:
         """Raises UserError where the file is damaged; nothing in it is executed."""
@@ -140,7 +144,9 @@ class Run:
             return torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds on damaged input
             reason = " ".join(str(error).split())[:100]
-            raise UserError(f"{checkpoint}: damaged ({reason}); remove it, the run goes on from an older one") from None
+            raise UserError(
+                f"{checkpoint}: damaged ({reason}); remove it, the run goes on from an older one"
+            ) from None
 
     def load_model(self, device: str | torch.device = "cpu") -> WorldModel:
         """The model at the newest checkpoint, in evaluation mode.

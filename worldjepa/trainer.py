@@ -74,7 +74,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def train(model: nn.Module, data: Batches, config: TrainConfig, run: Run, callbacks: Sequence[Callback] = ()) -> bool:
+def train(
+    model: nn.Module, data: Batches, config: TrainConfig, run: Run, callbacks: Sequence[Callback] = ()
+) -> bool:
     """Train until the budget is used; go on from the run's newest checkpoint where there is one.
 
     Args:
@@ -98,7 +100,10 @@ def train(model: nn.Module, data: Batches, config: TrainConfig, run: Run, callba
     total = total or config.steps or steps_in(config, model, data, device, precision)
     batches = data.batches(config.batch_size, config.seed, first=step)
     saved = time.monotonic()
-    with _stop_requested() as stop, tqdm(total=total, initial=step, unit=" steps", desc="train", smoothing=0.05) as bar:
+    with (
+        _stop_requested() as stop,
+        tqdm(total=total, initial=step, unit=" steps", desc="train", smoothing=0.05) as bar,
+    ):
         while step < total and not stop:
             began = time.perf_counter()
             batch = {name: value.to(device, non_blocking=True) for name, value in next(batches).items()}
@@ -120,7 +125,10 @@ def train(model: nn.Module, data: Batches, config: TrainConfig, run: Run, callba
                 _check_finite(values["train/loss"], step)
                 seconds = time.perf_counter() - began
                 frames = math.prod(batch["pixels"].shape[:-3])
-                performance = {"perf/frames_per_second": frames / seconds, "perf/data_share": (loaded - began) / seconds}
+                performance = {
+                    "perf/frames_per_second": frames / seconds,
+                    "perf/data_share": (loaded - began) / seconds,
+                }
                 run.log(step, {**values, "train/grad_norm": norm.item(), "train/lr": rate, **performance})
                 bar.set_postfix(loss=f"{values['train/loss']:.3f}")
             bar.update()
@@ -182,14 +190,19 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tup
 
 def _check_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
-        raise UserError(f"train: the loss is {loss} at step {step}; lower train.learning_rate, or look at the data")
+        raise UserError(
+            f"train: the loss is {loss} at step {step}; lower train.learning_rate, or look at the data"
+        )
 
 
 @contextmanager
 def _stop_requested() -> Iterator[list[int]]:
     """A list that gets the signal's number at Ctrl-C or SIGTERM; the step under way is finished first."""
     received: list[int] = []
-    before = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        s: signal.signal(s, lambda number, _: received.append(number))
+        for s in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield received
     finally:

@@ -13,13 +13,27 @@ from ..trainer import choose_device, choose_precision
 
 SUMMARY = "check this machine: versions, device, OpenGL and its speed"
 SECTIONS = ("env.", "train.device", "train.precision")
-PACKAGES = ("numpy", "gymnasium", "mujoco", "dm-control", "timm", "h5py", "tensorboard", "omegaconf", "safetensors")
+PACKAGES = (
+    "numpy",
+    "gymnasium",
+    "mujoco",
+    "dm-control",
+    "timm",
+    "h5py",
+    "tensorboard",
+    "omegaconf",
+    "safetensors",
+)
 
 
 def run(config: Config) -> int:
     device = choose_device(config.train)
     precision = str(choose_precision(config.train, device)).removeprefix("torch.")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     rows = {
         "worldjepa": importlib.metadata.version("worldjepa"),
         "Python": f"{platform.python_version()} on {platform.platform()}",
@@ -31,8 +45,10 @@ def run(config: Config) -> int:
     for label, value in rows.items():
         print(f"{label:<10} {value}", flush=True)
     frames_per_second = _frames_per_second(config)
-    print(f"{'OpenGL':<10} {os.environ.get('MUJOCO_GL', 'default')}: {frames_per_second:.0f} frames/s of {config.env.id}, "
-          f"{config.env.image_size} px, {config.env.render_quality}, one process")
+    print(
+        f"{'OpenGL':<10} {os.environ.get('MUJOCO_GL', 'default')}: {frames_per_second:.0f} frames/s of {config.env.id}, "
+        f"{config.env.image_size} px, {config.env.render_quality}, one process"
+    )
     return 0
 
 

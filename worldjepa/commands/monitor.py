@@ -18,7 +18,15 @@ def run(config: Config) -> int:
         raise UserError(f"{folder}: no such run folder; `worldjepa train` makes one")
     board = program.TensorBoard()
     board.configure(
-        argv=[None, "--logdir", str(folder), "--host", config.monitor.host, "--port", str(config.monitor.port)]
+        argv=[
+            None,
+            "--logdir",
+            str(folder),
+            "--host",
+            config.monitor.host,
+            "--port",
+            str(config.monitor.port),
+        ]
     )
     try:
         url = board.launch()

@@ -99,6 +99,11 @@ def _write_pictures(target: Run, outcome: Outcome, env: Any, step: int) -> None:
     if not outcome.frames:
         return
     target.evaluation.mkdir(exist_ok=True)
-    pictures = film(outcome.frames, outcome.goal_frames, outcome.success, scale=max(1, 128 // env.observation_space.shape[0]))
+    pictures = film(
+        outcome.frames,
+        outcome.goal_frames,
+        outcome.success,
+        scale=max(1, 128 // env.observation_space.shape[0]),
+    )
     _, gif = write_film(pictures, target.evaluation / "plan", fps=20)
     add_gif(target.writer, "eval/planned_episodes", gif.read_bytes(), *pictures[0].shape[:2], step)

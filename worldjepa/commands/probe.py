@@ -43,13 +43,16 @@ def _evaluate(config: Config, model: WorldModel) -> dict[str, Any]:
     store, options = open_store(config), config.probe
     training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     train, test = (
-        Windows(store, episodes, config.data.context, config.data.frameskip) for episodes in (training, held_out)
+        Windows(store, episodes, config.data.context, config.data.frameskip)
+        for episodes in (training, held_out)
     )
     env = goal_env(config, store)
     results: dict[str, Any] = probe(
         model, env, train, test, options.train_frames, options.test_frames, options.ridge, options.seed
     )
-    results["mean_r2"] = {kind: float(np.mean([row["r2"] for row in rows.values()])) for kind, rows in results.items()}
+    results["mean_r2"] = {
+        kind: float(np.mean([row["r2"] for row in rows.values()])) for kind, rows in results.items()
+    }
     indices = np.sort(np.random.default_rng(options.seed).permutation(len(test))[: options.test_frames])
     z = torch.from_numpy(embed(model, test, indices, "rank")[:, -1])
     smallest, mean = spread(z)

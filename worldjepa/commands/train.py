@@ -29,7 +29,9 @@ def run(config: Config) -> int:
     env = goal_env(config, store) if config.train.evaluate_goals else None
 
     target = Run.create_or_open(config)
-    print(f"{target.path}: {parameters(model)} parameters, {len(windows)} windows; `worldjepa monitor` shows the run")
+    print(
+        f"{target.path}: {parameters(model)} parameters, {len(windows)} windows; `worldjepa monitor` shows the run"
+    )
     try:
         ended = train(model, windows, config.train, target, callbacks(target, config, env, store, held_out))
     finally:
@@ -48,7 +50,9 @@ def open_store(config: Config) -> Store:
     size = (config.env.image_size, config.env.image_size, 3)
     if store.image_shape != size:
         height, width, _ = store.image_shape
-        raise UserError(f"{store.path}: frames are {height} × {width}, env.image_size={config.env.image_size}")
+        raise UserError(
+            f"{store.path}: frames are {height} × {width}, env.image_size={config.env.image_size}"
+        )
     return store
 
 
@@ -57,7 +61,9 @@ def goal_env(config: Config, store: Store) -> Any:
     env = require_goals(make_env(config.env))
     dim = env.action_space.shape[0]
     if dim != store.action_dim:
-        raise UserError(f"env.id={config.env.id}: an action has {dim} numbers, in {store.path} it has {store.action_dim}")
+        raise UserError(
+            f"env.id={config.env.id}: an action has {dim} numbers, in {store.path} it has {store.action_dim}"
+        )
     return env
 
 

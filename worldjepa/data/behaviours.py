@@ -17,7 +17,9 @@ def uniform(space: gymnasium.spaces.Box, steps: int, exponent: float, rng: np.ra
     return rng.uniform(space.low, space.high, (steps, *space.shape)).astype(np.float32)
 
 
-def coloured(space: gymnasium.spaces.Box, steps: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
+def coloured(
+    space: gymnasium.spaces.Box, steps: int, exponent: float, rng: np.random.Generator
+) -> np.ndarray:
     """Correlated in time: Gaussian noise of power spectrum 1/f^exponent, mapped to uniform marginals.
 
     The noise is drawn in the frequency domain (Timmer and König 1995), scaled to unit variance, and sent through

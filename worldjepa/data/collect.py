@@ -33,7 +33,11 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
     """
     ours = config.id.startswith("worldjepa.envs:")
     options: dict[str, Any] = (
-        {"image_size": config.image_size, "render_quality": config.render_quality, "protocol": config.protocol}
+        {
+            "image_size": config.image_size,
+            "render_quality": config.render_quality,
+            "protocol": config.protocol,
+        }
         if ours
         else {}
     )

@@ -73,16 +73,22 @@ class Shard:
             schema = int(file.attrs.get("schema", SCHEMA))
             datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: not a whole HDF5 file ({' '.join(str(error).split())}); collect it again") from None
+            raise UserError(
+                f"{path}: not a whole HDF5 file ({' '.join(str(error).split())}); collect it again"
+            ) from None
         if schema > SCHEMA:
-            raise UserError(f"{path}: written by a newer worldjepa (schema {schema}, this one reads {SCHEMA})")
+            raise UserError(
+                f"{path}: written by a newer worldjepa (schema {schema}, this one reads {SCHEMA})"
+            )
         missing = [name for name in ("pixels", "action", *PER_EPISODE) if name not in datasets]
         if missing:
             raise UserError(f"{path}: has no column {missing[0]}; the layout is in worldjepa/data/shards.py")
         self._file = file
         try:
             self.lengths, self.offsets = (np.asarray(datasets[name][:], np.int64) for name in PER_EPISODE)
-            self.columns = {name: _map(path, item) for name, item in datasets.items() if name not in PER_EPISODE}
+            self.columns = {
+                name: _map(path, item) for name, item in datasets.items() if name not in PER_EPISODE
+            }
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: damaged ({' '.join(str(error).split())}); collect it again") from None
         self._check()
@@ -139,7 +145,9 @@ class Store:
             for name in ("pixels", "action"):
                 here, there = shard.columns[name].shape[1:], first.columns[name].shape[1:]
                 if here != there:
-                    raise UserError(f"{shard.path}: {name} is {here} a frame, in {first.path.name} it is {there}")
+                    raise UserError(
+                        f"{shard.path}: {name} is {here} a frame, in {first.path.name} it is {there}"
+                    )
         self.about = first.about
         self.image_shape = tuple(first.columns["pixels"].shape[1:])
         self.action_dim = int(first.columns["action"].shape[1])

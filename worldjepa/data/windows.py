@@ -69,7 +69,9 @@ class Windows:
         actions = self.store.gather("action", episodes, starts[:, None] + np.arange(span)).astype(np.float32)
         if not np.isfinite(actions).all():
             bad = episodes[~np.isfinite(actions).all((1, 2))][0]
-            raise UserError(f"{self.store.path}: episode {bad} has an action that is not finite; remove or mend it")
+            raise UserError(
+                f"{self.store.path}: episode {bad} has an action that is not finite; remove or mend it"
+            )
         return {
             "pixels": torch.from_numpy(pixels),
             "action": torch.from_numpy(actions.reshape(len(indices), self.frames - 1, -1)),
@@ -83,7 +85,9 @@ class Windows:
         """
         per_epoch = len(self) // batch_size
         if not per_epoch:
-            raise UserError(f"{self.store.path}: {len(self)} windows are fewer than train.batch_size={batch_size}")
+            raise UserError(
+                f"{self.store.path}: {len(self)} windows are fewer than train.batch_size={batch_size}"
+            )
         while True:
             epoch, position = divmod(first, per_epoch)
             order = np.random.default_rng((seed, epoch)).permutation(len(self))
@@ -102,7 +106,9 @@ class Windows:
             steps = np.arange(self.store.lengths[episode] - 1)[None]
             rows = self.store.gather("action", np.array([episode]), steps)[0]
             if not np.isfinite(rows).all():
-                raise UserError(f"{self.store.path}: episode {episode} has an action that is not finite; remove or mend it")
+                raise UserError(
+                    f"{self.store.path}: episode {episode} has an action that is not finite; remove or mend it"
+                )
             actions.append(rows)
         values = np.concatenate(actions).astype(np.float64)
         std = values.std(0)

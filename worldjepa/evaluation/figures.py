@@ -12,7 +12,9 @@ INK, QUIET = "#1f3b57", "#9aa7b4"
 
 def plan_table(results: dict[str, Any]) -> str:
     """The table that `worldjepa plan` prints, from its plan.json."""
-    lines = [f"{'':<28}{'success':>9}{'95% interval':>16}{'goals':>11}{'final error':>13}{'per decision':>14}"]
+    lines = [
+        f"{'':<28}{'success':>9}{'95% interval':>16}{'goals':>11}{'final error':>13}{'per decision':>14}"
+    ]
     for name, row in results["rows"].items():
         low, high = row["interval"]
         lines.append(
@@ -37,7 +39,13 @@ def plan_figure(path: Path) -> Path:
         low, high = row["interval"]
         success = row["success"]
         axis.barh(position, success, color=INK if name == "world model" else QUIET, height=0.6)
-        axis.errorbar(success, position, xerr=[[max(0, success - low)], [max(0, high - success)]], color="black", capsize=3)
+        axis.errorbar(
+            success,
+            position,
+            xerr=[[max(0, success - low)], [max(0, high - success)]],
+            color="black",
+            capsize=3,
+        )
         axis.text(2, position, f"{success:.1f} %", va="center", color="white", fontweight="bold")
     axis.set_yticks(range(len(rows)), reversed(rows.keys()))
     axis.set_xlim(0, 100)
@@ -64,7 +72,11 @@ def probe_table(results: dict[str, Any]) -> str:
 def probe_figure(path: Path) -> Path:
     """Bars of R² from probe.json; written beside it as probe.png."""
     results = json.loads(path.read_text("utf-8"))
-    rows = {name: row["r2"] for kind in ("velocities", "coordinates") for name, row in reversed(results[kind].items())}
+    rows = {
+        name: row["r2"]
+        for kind in ("velocities", "coordinates")
+        for name, row in reversed(results[kind].items())
+    }
     figure = Figure(figsize=(7, 0.35 * len(rows) + 1.2), layout="constrained")
     axis = figure.subplots()
     axis.barh(list(rows), list(rows.values()), color=INK, height=0.65)

@@ -34,7 +34,9 @@ class Goals:
     already_there: int
 
     def first(self, count: int) -> "Goals":
-        return Goals(self.start[:count], self.goal[:count], self.episode[:count], self.step[:count], self.already_there)
+        return Goals(
+            self.start[:count], self.goal[:count], self.episode[:count], self.step[:count], self.already_there
+        )
 
     def __len__(self) -> int:
         return len(self.start)
@@ -73,7 +75,9 @@ def require_goals(env: gymnasium.Env) -> Any:
     needed = ("set_state", "get_state", "set_goal", "qpos_of", "goal_error")
     missing = [name for name in needed if not hasattr(inner, name)]
     if missing:
-        raise UserError(f"env.id: {type(inner).__name__} has no {missing[0]}(); planning to goals needs {', '.join(needed)}")
+        raise UserError(
+            f"env.id: {type(inner).__name__} has no {missing[0]}(); planning to goals needs {', '.join(needed)}"
+        )
     return inner
 
 
@@ -85,7 +89,9 @@ def sample_goals(store: Store, episodes: np.ndarray, env: Any, count: int, offse
         UserError: the data hold no physics states, no such pairs, or states of another environment.
     """
     if not store.has("state"):
-        raise UserError(f"{store.path}: has no column state (whole physics states), which starts and goals are made of")
+        raise UserError(
+            f"{store.path}: has no column state (whole physics states), which starts and goals are made of"
+        )
     counts = np.maximum(store.lengths[episodes] - offset, 0)
     pairs = np.stack([np.repeat(episodes, counts), np.concatenate([np.arange(c) for c in counts])], 1)
     if len(pairs) < count:
@@ -96,18 +102,24 @@ def sample_goals(store: Store, episodes: np.ndarray, env: Any, count: int, offse
     pairs = np.random.default_rng(seed).permutation(pairs)
     states = store.gather("state", pairs[:, 0], pairs[:, 1:] + np.array([[0, offset]]))
     if states.shape[-1] != len(env.get_state()):
-        raise UserError(f"{store.path}: a state has {states.shape[-1]} numbers, the environment's has {len(env.get_state())}")
+        raise UserError(
+            f"{store.path}: a state has {states.shape[-1]} numbers, the environment's has {len(env.get_state())}"
+        )
     qpos = env.qpos_of(states)
     there = (env.goal_error(qpos[:, 0], qpos[:, 1]) < 1).all(-1)
     order = np.flatnonzero(~there)[:count]
     if len(order) < count:
-        raise UserError(f"{store.path}: only {len(order)} starts are not already at their goal, plan.goals={count}")
+        raise UserError(
+            f"{store.path}: only {len(order)} starts are not already at their goal, plan.goals={count}"
+        )
     # Counted over the pairs that were looked at, so that the share means something.
     excluded = int(there[: order[-1] + 1].sum())
     return Goals(states[order, 0], states[order, 1], pairs[order, 0], pairs[order, 1], excluded)
 
 
-def play(env: Any, goals: Goals, policy: Policy, budget: int, record: int = 0, label: str = "play") -> Outcome:
+def play(
+    env: Any, goals: Goals, policy: Policy, budget: int, record: int = 0, label: str = "play"
+) -> Outcome:
     """Play every episode until its goal is reached or the budget is used.
 
     One environment plays them all, an action block at a time: its whole state is swapped in and out, exactly.

@@ -15,7 +15,9 @@ REACHED, MISSED = (60, 190, 90), (205, 70, 60)
 def tile(rows: Sequence[Sequence[np.ndarray]] | np.ndarray, scale: int = 1, gap: int = 2) -> np.ndarray:
     """Rows of frames (H, W, 3) uint8, all of one size, to one sheet (H', W', 3), white between them."""
     padded = [
-        np.concatenate([np.pad(enlarge(f, scale), ((0, gap), (0, gap), (0, 0)), constant_values=255) for f in row], 1)
+        np.concatenate(
+            [np.pad(enlarge(f, scale), ((0, gap), (0, gap), (0, 0)), constant_values=255) for f in row], 1
+        )
         for row in rows
     ]
     width = max(row.shape[1] for row in padded)
@@ -38,7 +40,11 @@ def bordered(frame: np.ndarray, colour: tuple[int, int, int], thickness: int = 2
 
 
 def film(
-    episodes: Sequence[Sequence[np.ndarray]], goals: np.ndarray, success: np.ndarray, scale: int, columns: int = 4
+    episodes: Sequence[Sequence[np.ndarray]],
+    goals: np.ndarray,
+    success: np.ndarray,
+    scale: int,
+    columns: int = 4,
 ) -> list[np.ndarray]:
     """Frames of a film that shows episodes side by side, each as start | now | goal.
 

@@ -1,6 +1,5 @@
 """What a planner is compared with: random actions below, the same solver on the true dynamics above."""
 
-
 from typing import Any
 
 import numpy as np
@@ -70,5 +69,3 @@ class TrueDynamics:
 
     def keep(self, mask: np.ndarray) -> None:
         self.goal = self.goal[mask]
-
-

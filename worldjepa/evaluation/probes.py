@@ -26,11 +26,14 @@ def embed(model: WorldModel, windows: Windows, indices: np.ndarray, label: str) 
     return np.concatenate(parts)
 
 
-def targets(env: Any, windows: Windows, indices: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def targets(
+    env: Any, windows: Windows, indices: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What the last frame of each window shows: its coordinates, and its velocities, by name, (n,) each."""
     last = windows.starts[indices] + (windows.frames - 1) * windows.frameskip
     qpos, qvel = (
-        windows.store.gather(name, windows.episodes[indices], last[:, None])[:, 0] for name in ("qpos", "qvel")
+        windows.store.gather(name, windows.episodes[indices], last[:, None])[:, 0]
+        for name in ("qpos", "qvel")
     )
     return env.coordinates(qpos), {f"velocity {i}": qvel[:, i] for i in range(qvel.shape[1])}
 
@@ -49,7 +52,14 @@ def fit_ridge(
 
 
 def probe(
-    model: WorldModel, env: Any, train: Windows, test: Windows, train_frames: int, test_frames: int, alpha: float, seed: int
+    model: WorldModel,
+    env: Any,
+    train: Windows,
+    test: Windows,
+    train_frames: int,
+    test_frames: int,
+    alpha: float,
+    seed: int,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Ridge probes of coordinates from the last frame's latent, and of velocities from all latents of a window.
 
@@ -61,11 +71,17 @@ def probe(
     """
     rng = np.random.default_rng(seed)
     sides = []
-    for windows, count, label in ((train, train_frames, "embed training"), (test, test_frames, "embed held-out")):
+    for windows, count, label in (
+        (train, train_frames, "embed training"),
+        (test, test_frames, "embed held-out"),
+    ):
         indices = np.sort(rng.permutation(len(windows))[:count])
         sides.append((embed(model, windows, indices, label), *targets(env, windows, indices)))
     (z_train, *y_train), (z_test, *y_test) = sides
-    features = {"coordinates": (z_train[:, -1], z_test[:, -1]), "velocities": (z_train.reshape(len(z_train), -1), z_test.reshape(len(z_test), -1))}
+    features = {
+        "coordinates": (z_train[:, -1], z_test[:, -1]),
+        "velocities": (z_train.reshape(len(z_train), -1), z_test.reshape(len(z_test), -1)),
+    }
     return {
         kind: {
             name: fit_ridge(features[kind][0], values, features[kind][1], y_test[which][name], alpha)

@@ -49,7 +49,9 @@ def watch_latents(run: Run, batch: dict[str, Tensor], context: int) -> Callable[
     return callback
 
 
-def watch_goals(run: Run, config: Config, env: Any, store: Store, episodes: np.ndarray) -> Callable[[WorldModel, int], None]:
+def watch_goals(
+    run: Run, config: Config, env: Any, store: Store, episodes: np.ndarray
+) -> Callable[[WorldModel, int], None]:
     """Share of a few held-out goals that the planner reaches, and their pictures."""
     plan = config.plan
     goals = sample_goals(store, episodes, env, config.train.evaluate_goals, plan.goal_offset, plan.seed)
@@ -61,13 +63,18 @@ def watch_goals(run: Run, config: Config, env: Any, store: Store, episodes: np.n
         outcome = play(env, goals, agent, plan.budget, record=8, label=f"goals at step {step}")
         row = summary(outcome)
         run.log(step, {"eval/success": row["success"], "eval/median_final_error": row["median_final_error"]})
-        rows = [[frames[0], goal, frames[-1]] for frames, goal in zip(outcome.frames, outcome.goal_frames, strict=False)]
+        rows = [
+            [frames[0], goal, frames[-1]]
+            for frames, goal in zip(outcome.frames, outcome.goal_frames, strict=False)
+        ]
         run.writer.add_image("eval/start_goal_end", tile(rows), step, dataformats="HWC")
 
     return callback
 
 
-def callbacks(run: Run, config: Config, env: Any | None, store: Store, episodes: np.ndarray) -> list[Callback]:
+def callbacks(
+    run: Run, config: Config, env: Any | None, store: Store, episodes: np.ndarray
+) -> list[Callback]:
     """All of the above on held-out `episodes`; goals only where an environment that takes them is given."""
     frames = config.data.context + config.plan.horizon
     span = (frames - 1) * config.data.frameskip

@@ -64,6 +64,8 @@ def build_agent(
     plan: PlanConfig, frameskip: int, space: gymnasium.spaces.Box, dynamics: Dynamics, device: torch.device
 ) -> Agent:
     """The agent that `plan` describes, for actions of `space`, on any dynamics."""
-    low, high = (torch.as_tensor(np.tile(bound, frameskip), device=device) for bound in (space.low, space.high))
+    low, high = (
+        torch.as_tensor(np.tile(bound, frameskip), device=device) for bound in (space.low, space.high)
+    )
     solver = CEM(low, high, plan.num_samples, plan.num_elites, plan.iterations, plan.initial_std, plan.seed)
     return Agent(dynamics, solver, plan.horizon, frameskip, plan.replan_every)

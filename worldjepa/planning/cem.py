@@ -25,7 +25,14 @@ class CEM:
     """
 
     def __init__(
-        self, low: Tensor, high: Tensor, num_samples: int, num_elites: int, iterations: int, initial_std: float, seed: int
+        self,
+        low: Tensor,
+        high: Tensor,
+        num_samples: int,
+        num_elites: int,
+        iterations: int,
+        initial_std: float,
+        seed: int,
     ):
         self.low, self.high = low, high
         self.num_samples, self.num_elites, self.iterations = num_samples, num_elites, iterations
