@@ -1,7 +1,10 @@
 """Frames to features, and features to latents: the small conv encoder, timm's backbones, the projector."""
 
+import difflib
+
 import timm
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from .config import EncoderConfig
@@ -59,7 +62,7 @@ def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
     if config.name == "conv":
         return ConvEncoder(image_size, config.width, config.features)
     if not timm.is_model(config.name):
-        close = timm.list_models(f"*{config.name}*")[:3]
+        close = difflib.get_close_matches(config.name, timm.list_models(), 3)
         hint = f"; timm has {', '.join(close)}" if close else ""
         raise UserError(f"model.encoder.name={config.name}: neither conv nor a timm model{hint}")
     try:
@@ -69,9 +72,19 @@ def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
         model.train()
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"env.image_size={image_size}: {config.name} does not take it ({reason[:120]})") from None
+        raise UserError(
+            f"env.image_size={image_size}: {config.name} does not take it ({reason[:120]})"
+        ) from None
     if len(features) != 2:
-        raise UserError(f"model.encoder.name={config.name}: gives features {tuple(features)}, not one vector a frame")
+        raise UserError(
+            f"model.encoder.name={config.name}: gives features {tuple(features)}, not one vector a frame"
+        )
+    patch = to_2tuple(getattr(getattr(model, "patch_embed", None), "patch_size", 1))[0]
+    if image_size % patch:
+        # timm would leave out the rows and columns that fill no patch.
+        raise UserError(
+            f"env.image_size={image_size}: {config.name} needs a multiple of its patch size, {patch}"
+        )
     model.num_features = features[1]
     return model
 

@@ -104,7 +104,7 @@ def train(
         _stop_requested() as stop,
         tqdm(total=total, initial=step, unit=" steps", desc="train", smoothing=0.05) as bar,
     ):
-        while step < total and not stop:
+        while step < total:
             began = time.perf_counter()
             batch = {name: value.to(device, non_blocking=True) for name, value in next(batches).items()}
             loaded = time.perf_counter()
@@ -121,8 +121,8 @@ def train(
             step += 1
 
             if step % config.log_every == 0 or step == total:
+                _check_finite(losses["loss"], norm, step)
                 values = {f"train/{name}": value.item() for name, value in losses.items()}
-                _check_finite(values["train/loss"], step)
                 seconds = time.perf_counter() - began
                 frames = math.prod(batch["pixels"].shape[:-3])
                 performance = {
@@ -137,9 +137,14 @@ def train(
                     with torch.no_grad():
                         function(model.eval(), step)
                     model.train()
-            if step == total or stop or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            # Looked at once: a signal that comes after this line is heard after the next step.
+            stopping = bool(stop)
+            if step == total or stopping or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+                _check_finite(losses["loss"], norm, step)
                 run.save_checkpoint(model, _state(step, total, optimizer, device), config.keep_checkpoints)
                 saved = time.monotonic()
+            if stopping:
+                break
     return step >= total
 
 
@@ -188,11 +193,13 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tup
     return step, total
 
 
-def _check_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"train: the loss is {loss} at step {step}; lower train.learning_rate, or look at the data"
-        )
+def _check_finite(loss: Tensor, gradient_norm: Tensor, step: int) -> None:
+    """The gradient counts too: where it is not finite, the weights no longer are."""
+    for name, value in (("loss", loss.item()), ("norm of the gradient", gradient_norm.item())):
+        if not math.isfinite(value):
+            raise UserError(
+                f"train: the {name} is {value} at step {step}; lower train.learning_rate, or look at the data"
+            )
 
 
 @contextmanager

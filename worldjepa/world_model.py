@@ -56,7 +56,7 @@ class WorldModel(nn.Module):
                 f"encode: frames are {frames.dtype} {tuple(frames.shape)}, not uint8 (..., {size[0]}, {size[1]}, 3)"
             )
         z = self.projector(self.encoder(frames.reshape(-1, *size)))
-        return z.unflatten(0, frames.shape[:-3]) if frames.ndim != 4 else z
+        return z.reshape(*frames.shape[:-3], self.latent)
 
     def predict(self, z: Tensor, actions: Tensor) -> Tensor:
         """Latents (B, T, D), 1 ≤ T ≤ C, and action blocks (B, T, k·A) to predicted next latents (B, T, D)."""

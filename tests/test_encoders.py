@@ -1,0 +1,138 @@
+"""Encoders: shapes, refusals, normalisation, and no bias in front of a BatchNorm."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as vision
+
+from worldjepa.config import EncoderConfig, load_config
+from worldjepa.encoders import PIXEL_MEAN, PIXEL_STD, ConvEncoder, Encoder, build_encoder, projector
+from worldjepa.errors import UserError
+from worldjepa.world_model import WorldModel
+
+TIMM = [
+    ("vit_tiny_patch16_224", 0, 64, 192),
+    ("vit_tiny_patch16_224", 14, 56, 192),
+    ("resnet10t", 0, 64, 512),
+    ("mobilenetv3_small_050", 0, 48, 1024),
+]
+
+
+def frames(count: int, size: int) -> torch.Tensor:
+    return torch.randint(
+        0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+@pytest.mark.parametrize("size", [32, 64, 96])
+def test_conv_encoder_halves_the_frame_four_times(size: int) -> None:
+    encoder = ConvEncoder(size, width=4, features=10)
+    x = torch.randn(2, 3, size, size)
+    assert encoder.stages(x).shape == (2, 32, size // 16, size // 16)
+    assert encoder(x).shape == (2, encoder.num_features) == (2, 10)
+
+
+@pytest.mark.parametrize("size", [8, 40, 100])
+def test_conv_encoder_names_the_sizes_that_it_takes(size: int) -> None:
+    with pytest.raises(UserError, match=rf"env\.image_size={size}: .* multiple of 16"):
+        build_encoder(EncoderConfig(), size)
+
+
+@pytest.mark.parametrize(("name", "patch_size", "size", "features"), TIMM)
+def test_timm_backbones_give_one_vector_a_frame(name: str, patch_size: int, size: int, features: int) -> None:
+    encoder = Encoder(EncoderConfig(name=name, patch_size=patch_size), size)
+    assert encoder.training
+    assert encoder.backbone.training, "probing the shape must not leave the backbone in evaluation mode"
+    assert encoder(frames(2, size)).shape == (2, encoder.num_features) == (2, features)
+
+
+def test_patch_size_sets_the_number_of_tokens() -> None:
+    counts = [
+        build_encoder(EncoderConfig(name="vit_tiny_patch16_224", patch_size=side), 64).patch_embed.num_patches
+        for side in (0, 8, 32)
+    ]
+    assert counts == [16, 64, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("resnet10", "resnet10t"), ("vit_tiny_patch16_225", "vit_tiny_patch16_224"), ("zzz", "neither")],
+)
+def test_an_unknown_name_is_refused_with_a_hint(name: str, hint: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"model\.encoder\.name={name}: neither conv nor a timm model.*"
+    ) as raised:
+        build_encoder(EncoderConfig(name=name), 64)
+    assert hint in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "size", "why"),
+    [
+        (0, 8, "does not take it"),
+        (0, 60, "multiple of its patch size, 16"),
+        (14, 64, "multiple of its patch size, 14"),
+    ],
+)
+def test_a_size_that_the_backbone_can_not_take_is_refused(patch_size: int, size: int, why: str) -> None:
+    with pytest.raises(UserError, match=rf"env\.image_size={size}: vit_tiny_patch16_224 .*{why}") as raised:
+        build_encoder(EncoderConfig(name="vit_tiny_patch16_224", patch_size=patch_size), size)
+    assert "\n" not in str(raised.value)
+
+
+def test_normalisation_is_that_of_imagenet() -> None:
+    encoder = Encoder(EncoderConfig(width=4), 32)
+    encoder.backbone = nn.Identity()
+    pixels = frames(3, 32)
+    scaled = pixels.permute(0, 3, 1, 2).double() / 255
+    torch.testing.assert_close(
+        encoder(pixels).double(),
+        vision.normalize(scaled, list(PIXEL_MEAN), list(PIXEL_STD)),
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+def test_the_projector_ends_in_a_free_linear_layer() -> None:
+    head = projector(6, 8, 5)
+    assert head(torch.randn(4, 6)).shape == (4, 5)
+    assert isinstance(head[-1], nn.Linear)
+    assert head[-1].bias is not None
+
+
+def biases_into_batch_norm(model: nn.Module, run) -> tuple[int, list[str]]:
+    """How many layers feed a BatchNorm directly while `run()` runs the model; which of them have a bias."""
+    names = {module: name for name, module in model.named_modules()}
+    makers: dict[int, tuple[torch.Tensor, nn.Module]] = {}
+    fed: list[nn.Module] = []
+
+    def made(module: nn.Module, _: tuple, output: torch.Tensor) -> None:
+        makers[id(output)] = output, module  # the tensor is kept, so that its id stays its own
+
+    def normalises(_: nn.Module, inputs: tuple) -> None:
+        if id(inputs[0]) in makers:
+            fed.append(makers[id(inputs[0])][1])
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.register_forward_hook(made)
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.register_forward_pre_hook(normalises)
+    run()
+    return len(fed), [names[module] for module in fed if module.bias is not None]
+
+
+@pytest.mark.parametrize("encoder", ["conv", "resnet10t"])
+def test_no_bias_feeds_a_batch_norm(encoder: str) -> None:
+    config = load_config("smoke", [f"model.encoder.name={encoder}", "model.predictor.projector=true"])
+    model = WorldModel(config, action_dim=2)
+    norms = sum(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules())
+    batch = {"pixels": frames(16, 32).unflatten(0, (4, 4)), "action": torch.randn(4, 3, 10)}
+    fed, biased = biases_into_batch_norm(model, lambda: model.loss(batch))
+    assert fed == norms >= 6
+    assert biased == []
+
+
+def test_a_bias_in_front_of_a_batch_norm_would_be_found() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert biases_into_batch_norm(model, lambda: model(torch.randn(5, 3))) == (1, ["0"])

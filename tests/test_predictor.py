@@ -1,0 +1,129 @@
+"""The predictor: causal to the bit, the identity when new, conditioned on standardised action blocks."""
+
+import pytest
+import torch
+from torch import nn
+
+from worldjepa.config import PredictorConfig
+from worldjepa.predictor import ActionEncoder, Block, Predictor
+
+CONTEXT, LATENT = 4, 6
+SMALL = PredictorConfig(depth=2, width=8, heads=2, head_width=4, mlp_width=16)
+
+
+def opened(module: nn.Module) -> nn.Module:
+    """Gates and all else moved away from their initial values, so that every path carries something."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return module.eval()
+
+
+def predictor(config: PredictorConfig = SMALL, latent: int = LATENT) -> Predictor:
+    torch.manual_seed(0)
+    return opened(Predictor(config, latent, CONTEXT, projector_hidden=12))
+
+
+def inputs(batch: int = 3, tokens: int = CONTEXT) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(batch, tokens, LATENT, generator=generator), torch.randn(
+        batch, tokens, 8, generator=generator
+    )
+
+
+def test_action_encoder_standardises_each_action_of_a_block() -> None:
+    encoder = ActionEncoder(action_dim=2, frameskip=3, width=5)
+    encoder.mean.copy_(torch.tensor([1.0, -2.0]))
+    encoder.std.copy_(torch.tensor([0.5, 4.0]))
+    blocks = torch.randn(7, 4, 6)
+    standard = torch.stack(
+        [(blocks[..., i] - encoder.mean[i % 2]) / encoder.std[i % 2] for i in range(6)], -1
+    )
+    torch.testing.assert_close(encoder(blocks), encoder.mlp(standard))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_new_block_is_the_identity(training: bool) -> None:
+    block = Block(SMALL).train(training)
+    x, condition = torch.randn(2, CONTEXT, 8), torch.randn(2, CONTEXT, 8)
+    assert torch.equal(block(x, condition), x)
+    assert not torch.allclose(opened(block)(x, condition), x, atol=1e-2)
+
+
+def test_a_new_block_learns_through_its_gates() -> None:
+    block = Block(SMALL)
+    block(torch.randn(2, CONTEXT, 8), torch.randn(2, CONTEXT, 8)).square().sum().backward()
+    shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation.weight.grad.chunk(6)
+    assert all(gate.abs().max() > 0 for gate in (gate1, gate2))
+    assert all(other.abs().max() == 0 for other in (shift1, scale1, shift2, scale2))
+
+
+@pytest.mark.parametrize("which", ["latent", "condition"])
+@pytest.mark.parametrize("position", range(CONTEXT))
+def test_the_future_changes_no_bit_of_an_earlier_output(which: str, position: int) -> None:
+    model, (z, condition) = predictor(), inputs()
+    before = model(z, condition)
+    changed = z.clone(), condition.clone()
+    changed[0 if which == "latent" else 1][:, position] += 3
+    after = model(*changed)
+    assert torch.equal(after[:, :position], before[:, :position])
+    # From there on every output sees the change.
+    assert ((after - before)[:, position:].abs().amax((0, 2)) > 1e-4).all()
+
+
+def test_every_output_sees_its_whole_past_and_nothing_else() -> None:
+    model, (z, condition) = predictor().double(), inputs(batch=1)
+    for argument, jacobian in enumerate(
+        torch.autograd.functional.jacobian(model, (z.double(), condition.double()))
+    ):
+        # (1, T, D, 1, T', D') to the largest entry for each pair of times.
+        influence = jacobian[0, :, :, 0].abs().amax((1, 3))
+        assert influence.shape == (CONTEXT, CONTEXT)
+        assert (influence.triu(1) == 0).all(), f"argument {argument} leaks"
+        assert (influence[torch.ones(CONTEXT, CONTEXT).tril().bool()] > 1e-6).all(), (
+            f"argument {argument} is not seen"
+        )
+
+
+@pytest.mark.parametrize("tokens", range(1, CONTEXT + 1))
+def test_a_shorter_past_gives_the_same_as_the_longer_one_cut(tokens: int) -> None:
+    model, (z, condition) = predictor(), inputs()
+    assert model(z[:, :tokens], condition[:, :tokens]).shape == (3, tokens, LATENT)
+    torch.testing.assert_close(model(z[:, :tokens], condition[:, :tokens]), model(z, condition)[:, :tokens])
+
+
+def test_samples_do_not_see_each_other() -> None:
+    model, (z, condition) = predictor(), inputs()
+    before = model(z, condition)
+    z[1], condition[1] = 5, -5
+    after = model(z, condition)
+    assert torch.equal(after[[0, 2]], before[[0, 2]])
+    assert not torch.allclose(after[1], before[1])
+
+
+def test_positions_are_told_apart() -> None:
+    z, condition = inputs(batch=1, tokens=1)
+    output = predictor()(z.expand(-1, CONTEXT, -1), condition.expand(-1, CONTEXT, -1))
+    assert (output[0, 1:] - output[0, :-1]).abs().amax(-1).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("config", "latent"),
+    [
+        (PredictorConfig(depth=1, width=8, heads=3, head_width=2, mlp_width=4, projector=True), LATENT),
+        (SMALL, 8),
+    ],
+)
+def test_other_shapes(config: PredictorConfig, latent: int) -> None:
+    model = predictor(config, latent)
+    z, condition = torch.randn(2, CONTEXT, latent), torch.randn(2, CONTEXT, config.width)
+    assert model(z, condition).shape == (2, CONTEXT, latent)
+    assert any(isinstance(m, nn.BatchNorm1d) for m in model.outward.modules()) == config.projector
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    model, (z, condition) = predictor(PredictorConfig(**{**vars(SMALL), "dropout": 0.5})), inputs()
+    assert torch.equal(model(z, condition), model(z, condition))
+    model.train()
+    assert not torch.equal(model(z, condition), model(z, condition))
