@@ -46,12 +46,16 @@ def plan_figure(path: Path) -> Path:
             color="black",
             capsize=3,
         )
-        axis.text(2, position, f"{success:.1f} %", va="center", color="white", fontweight="bold")
+        if success > 15:
+            axis.text(2, position, f"{success:.1f} %", va="center", color="white", fontweight="bold")
+        else:
+            axis.text(high + 2, position, f"{success:.1f} %", va="center", fontweight="bold")
     axis.set_yticks(range(len(rows)), reversed(rows.keys()))
     axis.set_xlim(0, 100)
     axis.set_xlabel("goals reached, % (bars: Wilson 95% interval)")
     axis.set_title(
-        f"{results['environment']}: {results['goal_offset']} steps ahead, budget {results['budget']}, held-out episodes",
+        f"{results['environment'].split('/')[-1]}: {results['goal_offset']} steps ahead, budget {results['budget']}",
+        loc="left",
         fontsize=10,
     )
     axis.spines[["top", "right"]].set_visible(False)
