@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as vision
 
-from worldjepa.config import EncoderConfig, load_config
+from worldjepa.config import EncoderConfig
 from worldjepa.encoders import PIXEL_MEAN, PIXEL_STD, ConvEncoder, Encoder, build_encoder, projector
 from worldjepa.errors import UserError
+from worldjepa.recipes import load_config
 from worldjepa.world_model import WorldModel
 
 TIMM = [

@@ -8,9 +8,9 @@ import torch
 from moving_dot import dot_windows, write_dots
 from torch import Tensor
 
-from worldjepa.config import load_config
 from worldjepa.errors import UserError
 from worldjepa.evaluation.geometry import rank_me, spread
+from worldjepa.recipes import load_config
 from worldjepa.world_model import WorldModel
 
 BATCH, CONTEXT, LATENT, BLOCK = 4, 3, 16, 10  # of the smoke recipe: context 3, 5 actions of 2 numbers

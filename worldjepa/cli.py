@@ -1,46 +1,86 @@
-"""`worldjepa VERB [WHAT] key=value ...`: WHAT is a recipe's name, a YAML file, or a run folder."""
+"""`worldjepa VERB [WHAT] name=value ...`: WHAT is a recipe's name, a YAML file, or a run folder."""
 
 import importlib
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NamedTuple
 
-from .config import describe, load_config, recipes, to_yaml
+from .config import describe
 from .envs.rendering import OpenGLUnavailable
 from .errors import UserError
+from .recipes import load_config, recipes, to_yaml
 
-VERBS = ("collect", "train", "plan", "probe", "monitor", "doctor")
+
+class Verb(NamedTuple):
+    """What a verb does, and the options that it heeds: names, or beginnings of names that end in a dot.
+
+    Its module in `worldjepa.commands` offers run(config) -> exit code. It is imported when it is run: help,
+    and most of what can be wrong with a command, need not wait for torch.
+    """
+
+    summary: str
+    options: tuple[str, ...]
+
+
+VERBS = {
+    "collect": Verb("collect pixel rollouts of a task", ("name", "env.", "collect.", "data.path")),
+    "train": Verb(
+        "pretrain a world model on collected rollouts",
+        ("name", "run", "env.", "data.", "model.", "train.", "plan."),
+    ),
+    "plan": Verb(
+        "plan to held-out goal images and report success",
+        ("run", "env.protocol", "data.path", "plan.", "train.device", "train.threads"),
+    ),
+    "probe": Verb(
+        "read physical quantities from frozen latents",
+        ("run", "data.path", "probe.", "train.device", "train.threads"),
+    ),
+    "monitor": Verb("watch runs in TensorBoard", ("run", "monitor.")),
+    "doctor": Verb(
+        "check this machine: versions, device, OpenGL and its speed",
+        ("env.", "train.device", "train.precision"),
+    ),
+}
+FLAGS = {"-h", "--help", "--show"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; exit code 0, 2 for what the user can put right, 130 where it was interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview())
-        return 0
-    if arguments[0] == "--version":
-        print(f"worldjepa {version('worldjepa')}")
-        return 0
+    verb, *rest = arguments or ["--help"]
     try:
-        return _command(arguments[0], arguments[1:])
+        return _command(verb, rest)
+    except BrokenPipeError:
+        # Who read our output has gone, as in `worldjepa train --help | head`; Python must not flush into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
-        print(f"\n{arguments[0]}: interrupted; the same command goes on from there", file=sys.stderr)
+        print(f"\n{verb}: interrupted; the same command goes on from there", file=sys.stderr)
         return 130
-    except UserError as error:
-        print(f"worldjepa: {error}", file=sys.stderr)
+    except (UserError, OpenGLUnavailable) as error:
+        print(f"worldjepa: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
 
 
 def _command(verb: str, arguments: list[str]) -> int:
+    if verb in ("-h", "--help"):
+        print(overview())
+        return 0
+    if verb == "--version":
+        print(f"worldjepa {version('worldjepa')}")
+        return 0
     if verb not in VERBS:
         raise UserError(f"{verb}: no such command; they are {', '.join(VERBS)}")
     flags = {a for a in arguments if a.startswith("-")}
-    unknown = sorted(flags - {"-h", "--help", "--show"})
-    if unknown:
-        raise UserError(f"{unknown[0]}: no such flag; options are written name=value, flags are --help and --show")
-    command = importlib.import_module(f"worldjepa.commands.{verb}")
+    for flag in sorted(flags - FLAGS):
+        raise UserError(f"{flag}: no such flag; options are written name=value, flags are --help and --show")
     if flags & {"-h", "--help"}:
-        print(help_of(verb, command.SUMMARY, command.SECTIONS))
+        print(help_of(verb))
         return 0
     words = [a for a in arguments if not a.startswith("-")]
     what = words.pop(0) if words and "=" not in words[0] else None
@@ -48,32 +88,50 @@ def _command(verb: str, arguments: list[str]) -> int:
     if "--show" in flags:
         print(to_yaml(config), end="")
         return 0
-    try:
-        return command.run(config)
-    except OpenGLUnavailable as error:
-        raise UserError(str(error)) from None
+    if not sys.stderr.isatty():
+        # Without a terminal a progress bar is a line of a log; tqdm reads this when it is imported.
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+    return importlib.import_module(f"worldjepa.commands.{verb}").run(config)
 
 
 def overview() -> str:
     """What `worldjepa --help` prints."""
-    lines = ["usage: worldjepa VERB [WHAT] name=value ... [--show] [--help]", ""]
-    for verb in VERBS:
-        summary = importlib.import_module(f"worldjepa.commands.{verb}").SUMMARY
-        lines.append(f"  {verb:<9} {summary}")
-    return "\n".join([*lines, "", *_what()])
+    verbs = [f"  {verb:<9} {summary}" for verb, (summary, _) in VERBS.items()]
+    last = "worldjepa VERB --help lists the options that the verb heeds."
+    return "\n".join([_usage("VERB"), "", *verbs, "", *_what(), "", last])
 
 
-def help_of(verb: str, summary: str, sections: Sequence[str]) -> str:
+def help_of(verb: str) -> str:
     """What `worldjepa VERB --help` prints: every option that the verb heeds, its default, its meaning."""
-    rows = [row for row in describe() if row[0].startswith(tuple(sections))]
-    width = max(len(f"{name}={default}") for name, default, _ in rows)
-    lines = [f"usage: worldjepa {verb} [WHAT] name=value ... [--show] [--help]", "", summary, "", *_what(), "", "options:"]
-    lines += [f"  {f'{name}={default}':<{width}}  {meaning}" for name, default, meaning in rows]
-    return "\n".join(lines)
+    summary, heeded = VERBS[verb]
+    rows = [
+        line
+        for name, default, meaning in describe()
+        if name in heeded or name.startswith(tuple(h for h in heeded if h.endswith(".")))
+        for line in _row(f"{name}={default}", meaning)
+    ]
+    return "\n".join([_usage(verb), "", summary, "", *_what(), "", "options:", *rows])
+
+
+def _usage(verb: str) -> str:
+    return f"usage: worldjepa {verb} [WHAT] name=value ... [--show] [--help]"
 
 
 def _what() -> list[str]:
-    return [
-        f"WHAT is a recipe ({', '.join(recipes())}), a YAML file, or a run folder; without it, the defaults.",
+    return textwrap.wrap(
+        f"WHAT is a recipe ({', '.join(recipes())}), a YAML file, or a run folder; without it, the defaults. "
         "--show prints the configuration that results, and stops.",
-    ]
+        _columns(),
+    )
+
+
+def _row(option: str, meaning: str, indent: int = 34) -> list[str]:
+    """An option and its meaning beside it, or below it where there is no room."""
+    lines = textwrap.wrap(meaning, _columns() - indent)
+    if len(option) + 4 > indent:
+        return [f"  {option}", *(" " * indent + line for line in lines)]
+    return [f"  {option:<{indent - 2}}{lines[0]}", *(" " * indent + line for line in lines[1:])]
+
+
+def _columns() -> int:
+    return max(80, shutil.get_terminal_size().columns)

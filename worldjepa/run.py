@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from .config import Config, differences, load_config, to_yaml
+from .config import Config, differences
 from .data.shards import sync
 from .errors import UserError
+from .recipes import load_config, to_yaml
 from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.

@@ -5,9 +5,6 @@ from pathlib import Path
 from ..config import Config
 from ..data.collect import collect
 
-SUMMARY = "collect pixel rollouts of a task"
-SECTIONS = ("name", "env.", "collect.", "data.path")
-
 
 def run(config: Config) -> int:
     new, frames = collect(Path(config.data.path), config.env, config.collect)

@@ -11,8 +11,6 @@ from ..config import Config
 from ..data.collect import make_env
 from ..trainer import choose_device, choose_precision
 
-SUMMARY = "check this machine: versions, device, OpenGL and its speed"
-SECTIONS = ("env.", "train.device", "train.precision")
 PACKAGES = (
     "numpy",
     "gymnasium",

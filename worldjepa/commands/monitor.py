@@ -8,9 +8,6 @@ from tensorboard import program
 from ..config import Config
 from ..errors import UserError
 
-SUMMARY = "watch runs in TensorBoard"
-SECTIONS = ("run", "monitor.")
-
 
 def run(config: Config) -> int:
     folder = Path(config.run)

@@ -21,9 +21,6 @@ from ..trainer import choose_device
 from ..world_model import WorldModel
 from .train import goal_env, open_store
 
-SUMMARY = "plan to held-out goal images and report success"
-SECTIONS = ("run", "env.protocol", "data.path", "plan.", "train.device", "train.threads")
-
 
 def run(config: Config) -> int:
     target = Run(config.run)

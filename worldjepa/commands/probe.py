@@ -16,9 +16,6 @@ from ..trainer import choose_device
 from ..world_model import WorldModel
 from .train import goal_env, open_store
 
-SUMMARY = "read physical quantities from frozen latents"
-SECTIONS = ("run", "data.path", "probe.", "train.device", "train.threads")
-
 
 def run(config: Config) -> int:
     target = Run(config.run)

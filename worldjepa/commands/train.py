@@ -15,9 +15,6 @@ from ..run import Run
 from ..trainer import train
 from ..world_model import WorldModel
 
-SUMMARY = "pretrain a world model on collected rollouts"
-SECTIONS = ("name", "run", "env.", "data.", "model.", "train.", "plan.")
-
 
 def run(config: Config) -> int:
     store = open_store(config)

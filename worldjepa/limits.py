@@ -1,0 +1,84 @@
+"""Which values of the options are possible, checked before anything is started."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from .config import Config, leaves
+from .errors import UserError
+
+# What is right, in words and as a test, and for which options.
+LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "at least 1",
+        lambda v: v >= 1,
+        "env.image_size collect.episodes collect.episode_length collect.shard_episodes data.frameskip "
+        "data.context model.latent model.projector_hidden model.encoder.width model.encoder.features "
+        "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
+        "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
+        "train.keep_checkpoints plan.goals plan.goal_offset plan.budget plan.horizon plan.num_elites "
+        "plan.iterations plan.replan_every probe.train_frames probe.test_frames",
+    ),
+    ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
+    (
+        "0 or more",
+        lambda v: v >= 0,
+        "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
+        "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
+        "plan.bound_goals plan.seed plan.videos probe.ridge probe.seed",
+    ),
+    (
+        "more than 0",
+        lambda v: v > 0,
+        "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
+        "plan.initial_std",
+    ),
+    ("from 0 up to, but not, 1", lambda v: 0 <= v < 1, "train.warmup model.predictor.dropout"),
+    ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
+    ("from 0 to 65535", lambda v: 0 <= v < 2**16, "monitor.port"),
+    ("fast or full", ("fast", "full").__contains__, "env.render_quality"),
+    ("circle or lewm", ("circle", "lewm").__contains__, "env.protocol"),
+    ("uniform or coloured", ("uniform", "coloured").__contains__, "collect.behaviour"),
+    ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
+    ("closest or last", ("closest", "last").__contains__, "plan.cost"),
+    ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
+)
+
+
+def validate(config: Config) -> None:
+    """Refuse values that can not work.
+
+    Raises:
+        UserError: names the first such option and what would be right.
+    """
+    values = leaves(dataclasses.asdict(config))
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name}={value}: must be finite")
+    for words, good, names in LIMITS:
+        for name in names.split():
+            if not good(values[name]):
+                raise UserError(f"{name}={values[name]}: must be {words}")
+    _together(config)
+
+
+def _together(config: Config) -> None:
+    """What depends on more than one option."""
+    data, collect, plan = config.data, config.collect, config.plan
+    span = data.context * data.frameskip
+    if span >= collect.episode_length:
+        raise UserError(
+            f"data.context={data.context} × data.frameskip={data.frameskip}: a window spans {span + 1} frames, "
+            f"an episode has collect.episode_length={collect.episode_length}; shorten the window"
+        )
+    if plan.goal_offset >= collect.episode_length:
+        raise UserError(f"plan.goal_offset={plan.goal_offset}: must be less than collect.episode_length")
+    if plan.num_elites > plan.num_samples:
+        raise UserError(
+            f"plan.num_elites={plan.num_elites}: must be at most plan.num_samples={plan.num_samples}"
+        )
+    if plan.replan_every > plan.horizon:
+        raise UserError(f"plan.replan_every={plan.replan_every}: must be at most plan.horizon={plan.horizon}")
+    if config.model.encoder.name == "conv" and config.env.image_size % 16:
+        raise UserError(f"env.image_size={config.env.image_size}: the conv encoder needs a multiple of 16")

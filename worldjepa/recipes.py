@@ -1,0 +1,130 @@
+"""Recipes, run folders and overrides, read into a configuration; OmegaConf stays in this module."""
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from .config import Config, leaves, options
+from .errors import UserError
+from .limits import validate
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that are installed."""
+    return sorted(
+        f.name.removesuffix(".yaml") for f in files("worldjepa.configs").iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Defaults, then what `what` says, then `overrides`.
+
+    Args:
+        what: a recipe's name, a YAML file, or a run folder (its config.yaml); None: the defaults alone.
+        overrides: "dotted.name=value".
+
+    Raises:
+        UserError: a file or recipe is missing or damaged, a key is unknown, a value has the wrong type or is
+            impossible.
+    """
+    tree = OmegaConf.structured(Config)
+    if what is not None:
+        source, text, folder = _find(what)
+        for dotted, value in leaves(_parse(source, text)).items():
+            _set(tree, dotted, value, source)
+        if folder is not None:
+            # A run that was moved is where it is now.
+            tree.run = str(folder)
+    for override in overrides:
+        dotted, separator, value = override.partition("=")
+        if not separator:
+            raise UserError(f"{override!r} is not an option; write it as name=value")
+        _set(tree, dotted, value if _kind(dotted, "command line") is str else _number(value), "command line")
+    try:
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """Every option and its value, as YAML that `load_config` reads back."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def _find(what: str) -> tuple[str, str, Path | None]:
+    """How messages name what was found, its text, and the run folder where it is one."""
+    path = Path(what)
+    if (path / "config.yaml").is_file():
+        return str(path / "config.yaml"), _text(path / "config.yaml"), path
+    if what in recipes():
+        return f"recipe {what}", (files("worldjepa.configs") / f"{what}.yaml").read_text("utf-8"), None
+    if path.is_dir():
+        raise UserError(f"{what}: not a run folder (it has no config.yaml)")
+    if not path.is_file():
+        close = difflib.get_close_matches(what, recipes(), 1)
+        hint = f"did you mean {close[0]}?" if close else f"the recipes are {', '.join(recipes())}"
+        raise UserError(f"{what}: no such recipe, YAML file or run folder; {hint}")
+    return str(path), _text(path), None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file that can be read ({error})") from None
+
+
+def _parse(source: str, text: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        found = "empty" if values is None else f"a {type(values).__name__}"
+        raise UserError(f"{source}: {found}; a recipe is a mapping of options, as `--show` prints it")
+    return values
+
+
+def _number(text: str) -> Any:
+    """A number, true or false where the text is one in YAML, else the text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _kind(dotted: str, source: str) -> type:
+    known = options()
+    if dotted not in known:
+        close = difflib.get_close_matches(dotted, known, 1)
+        hint = f"did you mean {close[0]}?" if close else "`--help` lists the options"
+        raise UserError(f"{source}: unknown option {dotted}; {hint}")
+    kind = known[dotted].type
+    assert isinstance(kind, type)
+    return kind
+
+
+def _set(tree: Any, dotted: str, value: Any, source: str) -> None:
+    kind = _kind(dotted, source)
+    # YAML 1.1 reads 1e-3 as text; every number that a user would write should work.
+    if kind is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    try:
+        if value is None or isinstance(value, bool) != (kind is bool):
+            raise ValidationError
+        OmegaConf.update(tree, dotted, value)
+    except OmegaConfBaseException:
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+        raise UserError(f"{source}: {dotted}={value}: must be {words}") from None
