@@ -1,0 +1,50 @@
+# make demo: from nothing to a planning agent.   make test: the tests.   Both install into .venv first, once.
+
+# The interpreter that .venv is made with; PYTHON=... names another. A pyenv shim may stand for a version that is not
+# there, so each candidate is asked.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test test-slow lint clean
+
+help:
+	@echo 'make demo       collect, train, probe and plan on reacher: about 12 minutes on two cores'
+	@echo 'make test       the tests: at most 10 minutes'
+	@echo 'make test-slow  the long ones'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
+
+demo: $(INSTALLED)
+	$(BIN)/worldjepa doctor
+	$(BIN)/worldjepa collect reacher
+	$(BIN)/worldjepa train reacher
+	$(BIN)/worldjepa probe runs/reacher
+	$(BIN)/worldjepa plan runs/reacher
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The stamp is written last: an installation that fails half-way is taken up again. setuptools is installed, in its
+# tested version too, rather than fetched into an isolated build.
+$(INSTALLED): pyproject.toml constraints.txt
+	@rm -f $@
+	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or 3.12 here; install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo 'make: PYTHON=$(PYTHON) must be Python 3.11 or 3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make: $(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade setuptools
+	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
