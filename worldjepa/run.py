@@ -96,6 +96,7 @@ class Run:
         """Drop what was logged after `step`: a resumed run logs it again."""
         kept = [json.dumps(row) + "\n" for row in self.metrics() if row["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
+        self.close()
         self._writer = SummaryWriter(str(self.path), purge_step=step + 1)
 
     def close(self) -> None:
@@ -115,19 +116,22 @@ class Run:
         Args:
             state: the trainer's; holds "step"; tensors, numbers, strings and containers of them only.
         """
-        final = self.path / "checkpoints" / f"{state['step']:08d}"
-        temporary = final.with_name(f".{final.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+        folder = self.path / "checkpoints"
+        for left_over in folder.glob(".*.tmp"):
+            shutil.rmtree(left_over)
+        final = folder / f"{state['step']:08d}"
+        temporary = folder / f".{final.name}.tmp"
         temporary.mkdir(parents=True)
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
         torch.save(state, temporary / "trainer.pt")
         for file in temporary.iterdir():
             sync(file)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            _remove(final)
         os.replace(temporary, final)
-        sync(final.parent)
+        sync(folder)
         for old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old)
+            _remove(old)
         return final
 
     def load_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -179,6 +183,11 @@ class Run:
         path = self.evaluation / f"{name}.json"
         write_text(path, json.dumps(values, indent=1) + "\n")
         return path
+
+
+def _remove(checkpoint: Path) -> None:
+    """Renamed first: a kill half-way leaves nothing that looks like a checkpoint."""
+    shutil.rmtree(checkpoint.rename(checkpoint.with_name(f".{checkpoint.name}.old.tmp")))
 
 
 def load_into(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
