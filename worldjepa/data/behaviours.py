@@ -44,8 +44,10 @@ def behaviour(name: str, space: gymnasium.Space) -> Behaviour:
     """The behaviour of that name.
 
     Raises:
-        UserError: the action space is not a bounded Box.
+        UserError: the action space is not a bounded Box of shape (A,).
     """
-    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
-        raise UserError(f"collect: the action space {space} is not a bounded Box, which the behaviours need")
+    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded() or len(space.shape) != 1:
+        raise UserError(
+            f"collect: the action space {space} is not a bounded Box of shape (A,), which behaviours need"
+        )
     return BEHAVIOURS[name]

@@ -72,7 +72,7 @@ class Shard:
             self.about = json.loads(file.attrs["about"]) if "about" in file.attrs else None
             schema = int(file.attrs.get("schema", SCHEMA))
             datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path}: not a whole HDF5 file ({' '.join(str(error).split())}); collect it again"
             ) from None
@@ -85,7 +85,7 @@ class Shard:
             raise UserError(f"{path}: has no column {missing[0]}; the layout is in worldjepa/data/shards.py")
         self._file = file
         try:
-            self.lengths, self.offsets = (np.asarray(datasets[name][:], np.int64) for name in PER_EPISODE)
+            self.lengths, self.offsets = (datasets[name][:] for name in PER_EPISODE)
             self.columns = {
                 name: _map(path, item) for name, item in datasets.items() if name not in PER_EPISODE
             }
@@ -94,25 +94,34 @@ class Shard:
         self._check()
 
     def _check(self) -> None:
-        rows = len(self.columns["action"])
-        pixels = self.columns["pixels"]
+        pixels, action = self.columns["pixels"], self.columns["action"]
         if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
             raise UserError(f"{self.path}: pixels are {pixels.dtype} {pixels.shape}, not uint8 (N, H, W, 3)")
-        if self.columns["action"].ndim != 2:
-            raise UserError(f"{self.path}: action is {self.columns['action'].shape}, not (N, A)")
+        if action.ndim != 2 or action.dtype.kind not in "fiu":
+            raise UserError(f"{self.path}: action is {action.dtype} {action.shape}, not numbers (N, A)")
+        for name, values in zip(PER_EPISODE, (self.lengths, self.offsets), strict=True):
+            if values.ndim != 1 or values.dtype.kind not in "iu":
+                raise UserError(
+                    f"{self.path}: {name} is {values.dtype} {values.shape}, not whole numbers (E,)"
+                )
+        self.lengths, self.offsets = self.lengths.astype(np.int64), self.offsets.astype(np.int64)
+        rows = len(action)
         if not len(self.lengths) or self.lengths.shape != self.offsets.shape or self.lengths.min() < 1:
             raise UserError(f"{self.path}: holds no whole episode")
         if self.offsets.min() < 0 or (self.offsets + self.lengths).max() > rows:
             raise UserError(f"{self.path}: an episode reaches past the {rows} rows")
         for name, column in self.columns.items():
-            if len(column) != rows:
-                raise UserError(f"{self.path}: column {name} has {len(column)} rows, action has {rows}")
+            if not column.ndim or len(column) != rows:
+                raise UserError(
+                    f"{self.path}: column {name} has shape {column.shape}, action has {rows} rows"
+                )
 
 
 def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray | h5py.Dataset:
     """A contiguous column as a memory map (a read is then a copy from the page cache), any other as it is."""
     offset = dataset.id.get_offset()
-    if offset is None or dataset.size == 0:
+    # Text of free length lies elsewhere in the file: its rows here are only pointers.
+    if offset is None or not dataset.size or dataset.dtype.hasobject:
         return dataset
     return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
 
@@ -167,7 +176,7 @@ class Store:
             (n, T, ...), a copy.
 
         Raises:
-            UserError: the data have no such column.
+            UserError: the data have no such column, or it can't be read.
         """
         shards = self._shard_of[episodes]
         rows = self._offset_of[episodes][:, None] + steps
@@ -194,4 +203,10 @@ def _rows(column: np.ndarray | h5py.Dataset, rows: np.ndarray) -> np.ndarray:
         return column[rows]
     # h5py wants increasing row numbers, each once.
     unique, where = np.unique(rows, return_inverse=True)
-    return column[unique][where.reshape(rows.shape)]
+    try:
+        return column[unique][where.reshape(rows.shape)]
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{column.file.filename}: column {column.name[1:]} can't be read ({reason})"
+        ) from None

@@ -1,0 +1,50 @@
+"""What several test files share. Data sets are made once per session; tests only read them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import pytest
+import torch
+
+from worldjepa.config import CollectConfig
+from worldjepa.data.collect import collect, collect_episode
+from worldjepa.data.shards import shard_path, write_shard
+from worldjepa.recipes import load_config
+from worldjepa.run import Run
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test begins with the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def empty_run(tmp_path: Path) -> Iterator[Run]:
+    """A new run folder of the smoke recipe."""
+    run = Run.create_or_open(load_config("smoke", [f"run={tmp_path}/run"]))
+    yield run
+    run.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `worldjepa collect smoke` collects: reacher at 32 px, 3 shards of 2 episodes of 60 frames."""
+    folder = tmp_path_factory.mktemp("data") / "smoke"
+    config = load_config("smoke")
+    collect(folder, config.env, config.collect)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def counting_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 episodes of tests/counting_env.py, of 2 to 40 frames, in 3 shards."""
+    folder = tmp_path_factory.mktemp("data") / "counting"
+    folder.mkdir()
+    env = gymnasium.make("counting_env:Counting-v0")
+    config = CollectConfig(episode_length=40)
+    for shard in range(3):
+        episodes = [collect_episode(env, config, 4 * shard + i) for i in range(4)]
+        write_shard(shard_path(folder, shard), episodes, {})
+    return folder
