@@ -1,0 +1,145 @@
+"""Latent dynamics: what was seen and done, lined up as the world model wants it, and plans scored on it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from worldjepa.planning.costs import closest, last
+from worldjepa.planning.dynamics import LatentDynamics
+from worldjepa.recipes import load_config
+from worldjepa.world_model import WorldModel
+
+EPISODES, SAMPLES, HORIZON, BLOCK, CONTEXT = 3, 5, 4, 10, 3
+
+
+@pytest.fixture(scope="module")
+def model() -> WorldModel:
+    """The smoke recipe's model, in which frames, actions and the order of both matter."""
+    torch.manual_seed(0)
+    model = WorldModel(load_config("smoke"), action_dim=2)
+    with torch.no_grad():
+        for parameter in model.predictor.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    for _ in range(30):
+        model.encode(torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8))
+    return model.eval()
+
+
+def frames(rng: np.random.Generator, count: int = EPISODES) -> np.ndarray:
+    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def act_randomly(dynamics: LatentDynamics, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
+    """See `steps` frames, with an action block after each but the last; both, (E, steps, ...) each."""
+    seen, blocks = [], [torch.empty(EPISODES, 0, BLOCK)]
+    for step in range(steps):
+        seen.append(frames(rng))
+        dynamics.observe(seen[-1], None)
+        if step + 1 < steps:
+            blocks.append(torch.randn(EPISODES, 1, BLOCK))
+            dynamics.acted(blocks[-1][:, 0])
+    return np.stack(seen, 1), torch.cat(blocks, 1)
+
+
+def distances_by_hand(
+    model: WorldModel, goal: np.ndarray, seen: np.ndarray, blocks: Tensor, plan: Tensor
+) -> Tensor:
+    """Of one episode and one plan: encode all that was seen, predict block by block, measure; (H,)."""
+    latents = list(model.encode(torch.from_numpy(seen)))
+    done = [*blocks]
+    target = model.encode(torch.from_numpy(goal)[None])[0]
+    result = []
+    for action in plan:
+        done.append(action)
+        assert len(done) == len(latents)
+        window = slice(-CONTEXT, None)
+        ahead = model.predict(torch.stack(latents[window])[None], torch.stack(done[window])[None])[0, -1]
+        latents.append(ahead)
+        result.append(((ahead - target) ** 2).mean())
+    return torch.stack(result)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", range(1, CONTEXT + 3))
+@pytest.mark.parametrize("cost", [closest, last])
+def test_costs_equal_a_rollout_by_hand(model: WorldModel, steps: int, cost) -> None:
+    rng = np.random.default_rng(steps)
+    dynamics = LatentDynamics(model, cost, torch.device("cpu"))
+    goals = frames(rng)
+    dynamics.reset(goals, None)
+    seen, blocks = act_randomly(dynamics, steps, rng)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    costs = dynamics.cost(plans)
+    assert costs.shape == (EPISODES, SAMPLES)
+    for e in range(EPISODES):
+        for s in range(SAMPLES):
+            by_hand = distances_by_hand(model, goals[e], seen[e], blocks[e], plans[e, s])
+            torch.testing.assert_close(costs[e, s], cost(by_hand), rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", range(2, CONTEXT + 3))
+def test_the_order_of_past_actions_matters(model: WorldModel, steps: int) -> None:
+    """Or the test above could not tell a wrong alignment."""
+    rng = np.random.default_rng(steps)
+    goal, seen = frames(rng)[0], frames(rng, steps)
+    blocks, plan = torch.randn(steps - 1, BLOCK), torch.randn(HORIZON, BLOCK)
+    right = distances_by_hand(model, goal, seen, blocks, plan)
+    shifted = distances_by_hand(model, goal, seen, blocks.roll(1, 0) + (steps == 2), plan)
+    assert (right - shifted).abs().max() > 1e-3 * right.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [1, 2, CONTEXT + 2])
+def test_what_is_kept_goes_on_as_before(model: WorldModel, steps: int) -> None:
+    rng = np.random.default_rng(0)
+    dynamics = LatentDynamics(model, closest, torch.device("cpu"))
+    dynamics.reset(frames(rng), None)
+    act_randomly(dynamics, steps, rng)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    before = dynamics.cost(plans)
+    mask = np.array([True, False, True])
+    dynamics.keep(mask)
+    torch.testing.assert_close(dynamics.cost(plans[mask]), before[mask])
+
+
+@torch.no_grad()
+def test_a_reset_forgets(model: WorldModel) -> None:
+    rng = np.random.default_rng(0)
+    used, new = (LatentDynamics(model, closest, torch.device("cpu")) for _ in range(2))
+    used.reset(frames(rng), None)
+    act_randomly(used, 5, rng)
+    goals, now = frames(rng), frames(rng)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    costs = []
+    for dynamics in (used, new):
+        dynamics.reset(goals, None)
+        dynamics.observe(now, None)
+        costs.append(dynamics.cost(plans))
+    assert torch.equal(*costs)
+
+
+def test_each_frame_is_encoded_once() -> None:
+    class Counting:
+        """A world model that counts; its latent is the first pixel."""
+
+        context, latent, encoded = CONTEXT, 1, 0
+
+        def encode(self, pixels: Tensor) -> Tensor:
+            self.encoded += len(pixels)
+            return pixels[:, 0, 0, :1].float()
+
+        def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
+            assert z.shape[1] == past.shape[1] + 1 <= self.context
+            return z[:, -1:] + actions.cumsum(1)[..., :1]
+
+    model = Counting()
+    dynamics = LatentDynamics(model, last, torch.device("cpu"))
+    rng = np.random.default_rng(0)
+    dynamics.reset(frames(rng), None)
+    for _ in range(7):
+        dynamics.observe(frames(rng), None)
+        dynamics.cost(torch.zeros(EPISODES, SAMPLES, HORIZON, BLOCK))
+        dynamics.acted(torch.zeros(EPISODES, BLOCK))
+    assert model.encoded == EPISODES * (1 + 7)
