@@ -25,6 +25,11 @@ class Verb(NamedTuple):
     summary: str
     options: tuple[str, ...]
 
+    def heeds(self, option: str) -> bool:
+        return any(
+            option == name or (name.endswith(".") and option.startswith(name)) for name in self.options
+        )
+
 
 VERBS = {
     "collect": Verb("collect pixel rollouts of a task", ("name", "env.", "collect.", "data.path")),
@@ -96,21 +101,20 @@ def _command(verb: str, arguments: list[str]) -> int:
 
 def overview() -> str:
     """What `worldjepa --help` prints."""
-    verbs = [f"  {verb:<9} {summary}" for verb, (summary, _) in VERBS.items()]
+    verbs = [f"  {name:<9} {verb.summary}" for name, verb in VERBS.items()]
     last = "worldjepa VERB --help lists the options that the verb heeds."
     return "\n".join([_usage("VERB"), "", *verbs, "", *_what(), "", last])
 
 
 def help_of(verb: str) -> str:
     """What `worldjepa VERB --help` prints: every option that the verb heeds, its default, its meaning."""
-    summary, heeded = VERBS[verb]
     rows = [
         line
         for name, default, meaning in describe()
-        if name in heeded or name.startswith(tuple(h for h in heeded if h.endswith(".")))
+        if VERBS[verb].heeds(name)
         for line in _row(f"{name}={default}", meaning)
     ]
-    return "\n".join([_usage(verb), "", summary, "", *_what(), "", "options:", *rows])
+    return "\n".join([_usage(verb), "", VERBS[verb].summary, "", *_what(), "", "options:", *rows])
 
 
 def _usage(verb: str) -> str:

@@ -1,5 +1,6 @@
 """`worldjepa monitor`: TensorBoard on a run, or on all runs beside it."""
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -30,5 +31,6 @@ def run(config: Config) -> int:
     except program.TensorBoardServerException as error:
         raise UserError(f"monitor.port={config.monitor.port}: {' '.join(str(error).split())}") from None
     print(f"TensorBoard shows {folder} at {url} (Ctrl-C stops it)", flush=True)
-    threading.Event().wait()
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
     return 0
