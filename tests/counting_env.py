@@ -4,6 +4,8 @@ Two counts grow by the two parts of the action and lose a tenth at each step, so
 actions nor that of their parts can be mistaken. The frame holds the counts' float64 bytes: equality is exact.
 """
 
+import os
+import signal
 from typing import Any
 
 import gymnasium
@@ -47,4 +49,19 @@ class Counting(gymnasium.Env):
         return draw(self.count), 0.0, bool(self.count[0] > ENDS_ABOVE), False, {"state": self.count}
 
 
+class Dying(Counting):
+    """Takes its process with it at the first step."""
+
+    def step(self, action):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Buttons(Counting):
+    """Has no continuous actions."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+
 gymnasium.register("Counting-v0", entry_point=Counting)
+gymnasium.register("Dying-v0", entry_point=Dying)
+gymnasium.register("Buttons-v0", entry_point=Buttons)

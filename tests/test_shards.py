@@ -1,4 +1,4 @@
-"""worldjepa.data.shards: the store gives back what was written, and says what is wrong with any other file."""
+"""worldjepa.data.shards: the store gives back what was written, and says what is wrong with other files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from worldjepa.data.shards import SCHEMA, Shard, Store, shard_path, write_shard
+from worldjepa.data.shards import PER_EPISODE, SCHEMA, Shard, Store, shard_path, write_shard
 from worldjepa.errors import UserError
 
 LENGTHS = [[5, 1, 7], [3], [4, 9]]  # of the episodes of three shards
@@ -247,7 +247,7 @@ SPOILED = {
     "about is no JSON": (lambda file: file.attrs.update(about="{"), "not a whole HDF5 file"),
     "no action": (lambda file: file.pop("action"), "has no column action"),
     "no ep_len": (lambda file: file.pop("ep_len"), "has no column ep_len"),
-    "group for a column": (lambda file: [file.pop("pixels"), file.create_group("pixels")], "no column pixels"),
+    "group for a column": (lambda f: [f.pop("pixels"), f.create_group("pixels")], "no column pixels"),
     "float pixels": (replace("pixels", np.zeros((13, 8, 8, 3), np.float32)), "pixels are float32"),
     "channels first": (replace("pixels", np.zeros((13, 3, 8, 8), np.uint8)), "not uint8 (N, H, W, 3)"),
     "grey pixels": (replace("pixels", np.zeros((13, 8, 8), np.uint8)), "not uint8 (N, H, W, 3)"),
@@ -262,13 +262,13 @@ SPOILED = {
     "past the end": (replace("ep_offset", np.array([0, 5])), "reaches past the 13 rows"),
     "before the start": (replace("ep_offset", np.array([-1, 4])), "reaches past"),
     "fewer offsets": (replace("ep_offset", np.array([0])), "no whole episode"),
-    "no episode": (lambda f: [replace(n, np.zeros(0, int))(f) for n in ("ep_len", "ep_offset")], "no whole episode"),
+    "no episode": (lambda f: [replace(n, np.zeros(0, int))(f) for n in PER_EPISODE], "no whole episode"),
     "episode of no frames": (replace("ep_len", np.array([4, 0])), "no whole episode"),
     "fractional ep_len": (replace("ep_len", np.array([4.5, 8.5])), "not whole numbers (E,)"),
     "text ep_len": (replace("ep_len", ["four", "nine"], dtype=TEXT), "not whole numbers (E,)"),
     "table ep_len": (replace("ep_len", np.array([[4, 9]])), "not whole numbers (E,)"),
     "scalar ep_len": (replace("ep_len", 13), "damaged"),
-    "other frame size": (replace("pixels", np.zeros((13, 16, 16, 3), np.uint8)), "pixels is (16, 16, 3) a frame"),
+    "other frame size": (replace("pixels", np.zeros((13, 9, 9, 3), np.uint8)), "pixels is (9, 9, 3) a frame"),
     "other action size": (replace("action", np.zeros((13, 3), np.float32)), "action is (3,) a frame"),
 }  # fmt: skip
 

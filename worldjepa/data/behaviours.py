@@ -22,8 +22,8 @@ def coloured(
 ) -> np.ndarray:
     """Correlated in time: Gaussian noise of power spectrum 1/f^exponent, mapped to uniform marginals.
 
-    The noise is drawn in the frequency domain (Timmer and König 1995), scaled to unit variance, and sent through
-    the normal distribution function, so that every action is as likely as under `uniform`.
+    The noise is drawn in the frequency domain (Timmer and König 1995), scaled to unit variance, and sent
+    through the normal distribution function, so that every action is as likely as under `uniform`.
     """
     # Twice the length: a window of a periodic signal that does not close on itself.
     frequencies = np.fft.rfftfreq(2 * steps)[1:]

@@ -64,7 +64,8 @@ def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, i
         Frames collected now, and frames there in the end.
 
     Raises:
-        UserError: the folder holds another data set, can't be written, or a worker died.
+        UserError: the folder holds another data set or can't be written, the environment shows no pictures or
+            has no bounded actions, or a worker died.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,8 @@ def _checked(path: Path, expected: dict[str, Any], episodes: range) -> int:
     shard = Shard(path)
     if shard.about != expected or len(shard.lengths) != len(episodes):
         raise UserError(
-            f"{path}: was collected with other options (env.*, collect.*); name another data.path, or remove it"
+            f"{path}: was collected with other options (env.*, collect.*); "
+            "name another data.path, or remove it"
         )
     return int(shard.lengths.sum())
 
@@ -99,8 +101,10 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     workers = min(config.workers or os.cpu_count() or 1, len(shards))
-    # Chosen once here, so that the workers find the answer in their environment.
-    make_env(env).close()
+    # Made once here, so that the workers find the choice of OpenGL in their environment.
+    world = make_env(env)
+    _check_spaces(world, env.id)
+    world.close()
     total = frames_before + sum(len(_episodes(config, i)) for i in shards) * config.episode_length
     with (
         _one_thread_each(),
@@ -123,6 +127,13 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
                 for process in multiprocessing.active_children():
                     process.terminate()
     return int(counter.value)
+
+
+def _check_spaces(env: gymnasium.Env, name: str) -> None:
+    seen = env.observation_space
+    if seen.dtype != np.uint8 or seen.shape is None or len(seen.shape) != 3 or seen.shape[-1] != 3:
+        raise UserError(f"env.id={name}: shows {seen}, not pictures, uint8 (H, W, 3)")
+    behaviour("uniform", env.action_space)
 
 
 @contextmanager
@@ -161,8 +172,12 @@ def _start_worker(env: EnvConfig, config: CollectConfig, counter: Any) -> None:
 
 def _collect_shard(folder: Path, index: int) -> None:
     config = _Worker.config
+    path = shard_path(folder, index)
     episodes = [collect_episode(_Worker.env, config, i, _Worker.counter) for i in _episodes(config, index)]
-    write_shard(shard_path(folder, index), episodes, about(_Worker.env_config, config))
+    try:
+        write_shard(path, episodes, about(_Worker.env_config, config))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: can't be written: {' '.join(str(error).split())}") from None
 
 
 def collect_episode(
