@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
 import torch
 
 from worldjepa.config import CollectConfig
-from worldjepa.data.collect import collect, collect_episode
+from worldjepa.data.collect import collect, collect_episode, make_env
 from worldjepa.data.shards import shard_path, write_shard
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
@@ -35,6 +36,14 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config("smoke")
     collect(folder, config.env, config.collect)
     return folder
+
+
+@pytest.fixture(scope="session")
+def reacher() -> Iterator[Any]:
+    """The environment that `tiny_data` come from. Whoever uses it sets state and goal first."""
+    env = make_env(load_config("smoke").env).unwrapped
+    yield env
+    env.close()
 
 
 @pytest.fixture(scope="session")

@@ -81,9 +81,20 @@ def require_goals(env: gymnasium.Env) -> Any:
     return inner
 
 
-def sample_goals(store: Store, episodes: np.ndarray, env: Any, count: int, offset: int, seed: int) -> Goals:
+def sample_goals(
+    store: Store,
+    episodes: np.ndarray,
+    env: Any,
+    count: int,
+    offset: int,
+    seed: int,
+    option: str = "plan.goals",
+) -> Goals:
     """Pairs of states `offset` steps apart in the given episodes, drawn without repetition; pairs whose start is
     already at the goal are left out and counted.
+
+    Args:
+        option: what set `count`, for the messages.
 
     Raises:
         UserError: the data hold no physics states, no such pairs, or states of another environment.
@@ -96,8 +107,8 @@ def sample_goals(store: Store, episodes: np.ndarray, env: Any, count: int, offse
     pairs = np.stack([np.repeat(episodes, counts), np.concatenate([np.arange(c) for c in counts])], 1)
     if len(pairs) < count:
         raise UserError(
-            f"{store.path}: {len(episodes)} held-out episodes hold {len(pairs)} pairs {offset} steps apart, plan.goals={count}; "
-            "collect more, or lower plan.goals or plan.goal_offset"
+            f"{store.path}: {len(episodes)} held-out episodes hold {len(pairs)} pairs {offset} steps apart, "
+            f"{option}={count}; collect more, or lower {option} or plan.goal_offset"
         )
     pairs = np.random.default_rng(seed).permutation(pairs)
     states = store.gather("state", pairs[:, 0], pairs[:, 1:] + np.array([[0, offset]]))
@@ -110,7 +121,7 @@ def sample_goals(store: Store, episodes: np.ndarray, env: Any, count: int, offse
     order = np.flatnonzero(~there)[:count]
     if len(order) < count:
         raise UserError(
-            f"{store.path}: only {len(order)} starts are not already at their goal, plan.goals={count}"
+            f"{store.path}: only {len(order)} starts are not already at their goal, {option}={count}"
         )
     # Counted over the pairs that were looked at, so that the share means something.
     excluded = int(there[: order[-1] + 1].sum())
@@ -139,7 +150,7 @@ def play(
         env.set_state(state)
         frames.append(env.render())
     frames = np.stack(frames)
-    recorded = [[frames[i]] for i in range(min(record, count))]
+    recorded = [[frames[i].copy()] for i in range(min(record, count))]
     success, steps, error = np.zeros(count, bool), np.full(count, budget), np.zeros(count)
     decisions, seconds = 0, 0.0
     active, used = np.arange(count), 0

@@ -61,7 +61,7 @@ def film(
         for frames, goal, reached in zip(episodes, goals, success, strict=False):
             now = enlarge(frames[min(t, len(frames) - 1)], scale)
             if t >= len(frames) - 1:
-                now = bordered(now, REACHED if reached else MISSED, 2 * scale // 2 + 1)
+                now = bordered(now, REACHED if reached else MISSED, scale + 1)
             cells.append(np.concatenate([enlarge(frames[0], scale), now, enlarge(goal, scale)], 1))
         cells += [np.full_like(cells[0], 255)] * (-len(cells) % min(columns, len(cells)))
         width = min(columns, len(cells))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..config import Config
@@ -54,7 +53,8 @@ def watch_goals(
 ) -> Callable[[WorldModel, int], None]:
     """Share of a few held-out goals that the planner reaches, and their pictures."""
     plan = config.plan
-    goals = sample_goals(store, episodes, env, config.train.evaluate_goals, plan.goal_offset, plan.seed)
+    count, option = config.train.evaluate_goals, "train.evaluate_goals"
+    goals = sample_goals(store, episodes, env, count, plan.goal_offset, plan.seed, option)
 
     def callback(model: WorldModel, step: int) -> None:
         device = next(model.parameters()).device

@@ -1,0 +1,128 @@
+"""Tables and figures from what the commands leave: every row, every number, and a picture that opens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from worldjepa.evaluation import figures
+from worldjepa.evaluation.figures import plan_figure, plan_table, probe_figure, probe_table
+
+
+def row(
+    success: float, low: float, high: float, reached: int, goals: int, error: float, seconds: float
+) -> dict:
+    return {
+        "success": success, "interval": [low, high], "reached": reached, "goals": goals,
+        "median_final_error": error, "median_steps": 12.0, "seconds_per_decision": seconds,
+    }  # fmt: skip
+
+
+PLAN: dict[str, Any] = {
+    "environment": "worldjepa.envs:worldjepa/Reacher-v0",
+    "goal_offset": 25,
+    "budget": 50,
+    "pairs": 200,
+    "already_there": 7,
+    "rows": {
+        "random actions": row(0.0, 0.0, 1.9, 0, 200, 12.34, 0.00001),
+        "world model": row(96.5, 93.1, 98.3, 193, 200, 0.56, 0.0031),
+        "same solver, true dynamics": row(100.0, 92.9, 100.0, 50, 50, 0.43, 0.0127),
+    },
+}
+PROBE: dict[str, Any] = {
+    "coordinates": {"sin shoulder": {"r2": 0.987, "r": 0.994}, "cos shoulder": {"r2": 0.876, "r": 0.936}},
+    "velocities": {"velocity 0": {"r2": -0.321, "r": 0.012}},
+    "mean_r2": {"coordinates": 0.9315, "velocities": -0.321},
+    "rank": 23.45,
+    "latent": 64,
+}
+
+
+def line_of(table: str, name: str) -> str:
+    (line,) = [line for line in table.splitlines() if line.startswith(name + " ")]
+    return line.removeprefix(name)
+
+
+def test_the_table_of_plans_tells_every_number() -> None:
+    table = plan_table(PLAN)
+    expected = {
+        "random actions": "0.0 % 0.0 to 1.9 % 0 of 200 12.34 × 0.0 ms",
+        "world model": "96.5 % 93.1 to 98.3 % 193 of 200 0.56 × 3.1 ms",
+        "same solver, true dynamics": "100.0 % 92.9 to 100.0 % 50 of 50 0.43 × 12.7 ms",
+    }
+    for name, numbers in expected.items():
+        assert line_of(table, name).split() == numbers.split()
+    assert "7 of 207 starts were already at their goal and are left out" in table
+    head, *rows = table.splitlines()[:4]
+    assert {len(line) for line in rows} == {len(head)}, "columns end where their heads end"
+
+
+def test_the_table_of_probes_tells_every_number() -> None:
+    table = probe_table(PROBE)
+    expected = {
+        "sin shoulder": ["0.987", "0.994"], "cos shoulder": ["0.876", "0.936"],
+        "velocity 0": ["-0.321", "0.012"],
+        "mean of coordinates": ["0.931"], "mean of velocities": ["-0.321"],
+    }  # fmt: skip
+    for name, numbers in expected.items():
+        assert line_of(table, name).split() == numbers
+    assert table.splitlines()[-1] == "RankMe 23.4 of 64 dimensions"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were drawn, to be looked into."""
+    figures_drawn: list[Figure] = []
+    save = figures._save
+    monkeypatch.setattr(
+        figures, "_save", lambda figure, path: figures_drawn.append(figure) or save(figure, path)
+    )
+    return figures_drawn
+
+
+def words(figure: Figure) -> set[str]:
+    (axis,) = figure.axes
+    ticks = [*axis.get_yticklabels(), *axis.get_xticklabels()]
+    titles = [axis.get_title(loc) for loc in ("left", "center")]
+    return {t.get_text() for t in (*axis.texts, *ticks)} | {axis.get_xlabel(), *titles}
+
+
+def assert_png(path: Path) -> None:
+    """It opens, and something is on it."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("L"))
+    assert min(pixels.shape) > 100
+    assert 0.01 < (pixels < 128).mean() < 0.9
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_the_figure_of_plans_shows_every_row(tmp_path: Path, drawn: list[Figure]) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    path = plan_figure(tmp_path / "plan.json")
+    assert path == tmp_path / "plan.png"
+    assert_png(path)
+    said = words(drawn[0])
+    assert said >= {*PLAN["rows"], "0.0 %", "96.5 %", "100.0 %"}
+    title = next(text for text in said if "Reacher-v0" in text)
+    assert "25 steps ahead" in title
+    assert "budget 50" in title
+    assert any("Wilson 95%" in text for text in said)
+    lengths = [bar.get_width() for bar in drawn[0].axes[0].patches]
+    assert lengths == [100, 96.5, 0], "the first row is on top, where y is largest"
+
+
+def test_the_figure_of_probes_shows_every_row(tmp_path: Path, drawn: list[Figure]) -> None:
+    (tmp_path / "probe.json").write_text(json.dumps(PROBE))
+    path = probe_figure(tmp_path / "probe.json")
+    assert path == tmp_path / "probe.png"
+    assert_png(path)
+    assert words(drawn[0]) >= {"sin shoulder", "cos shoulder", "velocity 0"}
+    axis = drawn[0].axes[0]
+    assert sorted(bar.get_width() for bar in axis.patches) == [-0.321, 0.876, 0.987]
+    assert axis.get_xlim() == (-0.321, 1)
