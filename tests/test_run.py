@@ -46,7 +46,8 @@ def test_options_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert Run.create_or_open(config).config == config
 
 
-def test_other_options_in_the_same_run_are_refused_and_listed(empty_run: Run) -> None:
+def test_other_options_in_a_trained_run_are_refused_and_listed(empty_run: Run) -> None:
+    save(empty_run, 1, nn.Linear(1, 1))
     changes = ["model.latent=8", "train.learning_rate=0.5", "plan.goals=3"]
     other = load_config("smoke", [f"run={empty_run.path}", *changes])
     with pytest.raises(UserError) as raised:
@@ -83,12 +84,19 @@ def test_free_options_may_change(empty_run: Run, change: str) -> None:
     ],
 )
 def test_options_that_make_the_weights_may_not(empty_run: Run, change: str) -> None:
+    save(empty_run, 1, nn.Linear(1, 1))
     with pytest.raises(UserError, match=change.split("=")[0]):
         Run.create_or_open(load_config("smoke", [f"run={empty_run.path}", change]))
 
 
+def test_a_run_in_which_nothing_was_trained_is_begun_anew(empty_run: Run) -> None:
+    other = load_config("smoke", [f"run={empty_run.path}", "model.latent=8"])
+    assert Run.create_or_open(other).config == other
+    assert Run(empty_run.path).config == other
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere/: no such"):
+    with pytest.raises(UserError, match=r"nowhere: no run there; `worldjepa train` makes one"):
         Run(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"not a run folder \(it has no config\.yaml\)"):
         Run(tmp_path)

@@ -204,7 +204,7 @@ def test_an_action_that_is_not_finite_is_named(tmp_path: Path, episode: int, val
     windows = everything(with_action(tmp_path, episode, 4, value), 3, 2)
     for attempt in (windows.action_statistics, lambda: windows.batch(np.arange(len(windows)))):
         with pytest.raises(
-            UserError, match=rf"{tmp_path}: episode {episode} has an action that is not finite"
+            UserError, match=rf"{tmp_path}: episode {episode} has a number in action that is not finite"
         ):
             attempt()
 

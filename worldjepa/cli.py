@@ -68,8 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n{verb}: interrupted; the same command goes on from there", file=sys.stderr)
         return 130
     except (UserError, OpenGLUnavailable) as error:
-        print(f"worldjepa: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
+        return _complain(str(error))
+    except OSError as error:
+        # A full disk, a path without permission: what the operating system says of it.
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _complain(message: str) -> int:
+    print(f"worldjepa: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 2
 
 
 def _command(verb: str, arguments: list[str]) -> int:

@@ -37,26 +37,29 @@ class Run:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(f"{path}: no run there; `worldjepa train` makes one")
         self.config = load_config(f"{self.path}/")
         self.evaluation = self.path / "evaluation"
         self._writer: SummaryWriter | None = None
 
     @classmethod
     def create_or_open(cls, config: Config) -> "Run":
-        """The run that `config.run` names, made if it is not there.
+        """The run that `config.run` names, made if it is not there; begun anew where it has no checkpoint yet.
 
         Raises:
-            UserError: it is there, with other options; or it can't be written.
+            UserError: it has been trained with other options; or it can't be written.
         """
         path = Path(config.run)
         if (path / "config.yaml").exists():
             run = cls(path)
             changed = [d for d in differences(run.config, config) if not d.startswith(FREE_OPTIONS)]
-            if changed:
+            if not changed:
+                return run
+            if run.checkpoints():
                 raise UserError(
                     f"{path}: was begun with other options ({'; '.join(changed)}); name another run="
                 )
-            return run
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / "config.yaml", to_yaml(config))

@@ -13,19 +13,11 @@ from ..errors import UserError
 def run(config: Config) -> int:
     folder = Path(config.run)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder; `worldjepa train` makes one")
+        raise UserError(f"{folder}: no run there; `worldjepa train` makes one")
     board = program.TensorBoard()
-    board.configure(
-        argv=[
-            None,
-            "--logdir",
-            str(folder),
-            "--host",
-            config.monitor.host,
-            "--port",
-            str(config.monitor.port),
-        ]
-    )
+    # Its faster loader is experimental, and says so to everybody.
+    options = ("--load_fast", "false", "--host", config.monitor.host, "--port", str(config.monitor.port))
+    board.configure(argv=[None, "--logdir", str(folder), *options])
     try:
         url = board.launch()
     except program.TensorBoardServerException as error:

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..evaluation.goals import require_goals
 from ..evaluation.watch import callbacks
 from ..run import Run
-from ..trainer import train
+from ..trainer import choose_device, train
 from ..world_model import WorldModel
 
 
@@ -25,6 +25,8 @@ def run(config: Config) -> int:
     model.set_action_statistics(*windows.action_statistics())
     env = goal_env(config, store) if config.train.evaluate_goals else None
 
+    # Named before the run folder is made, if it is wrong.
+    choose_device(config.train)
     target = Run.create_or_open(config)
     print(
         f"{target.path}: {parameters(model)} parameters, {len(windows)} windows; `worldjepa monitor` shows the run"

@@ -67,18 +67,24 @@ def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, i
         UserError: the folder holds another data set or can't be written, the environment shows no pictures or
             has no bounded actions, or a worker died.
     """
+    numbers = range(-(-config.episodes // config.shard_episodes))
+    present = [i for i in numbers if shard_path(folder, i).exists()]
+    expected = about(env, config)
+    frames = sum(_checked(shard_path(folder, i), expected, _episodes(config, i)) for i in present)
+    missing = [i for i in numbers if i not in present]
+    if not missing:
+        return 0, frames
+    # Made once here, so that the workers find the choice of OpenGL in their environment.
+    world = make_env(env)
+    _check_spaces(world, env.id)
+    world.close()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(".shard-*.tmp"):
             left_over.unlink()
     except OSError as error:
         raise UserError(f"data.path={folder}: can't be written: {error.strerror}") from None
-    numbers = range(-(-config.episodes // config.shard_episodes))
-    present = [i for i in numbers if shard_path(folder, i).exists()]
-    expected = about(env, config)
-    frames = sum(_checked(shard_path(folder, i), expected, _episodes(config, i)) for i in present)
-    missing = [i for i in numbers if i not in present]
-    new = _run(folder, env, config, missing, frames) if missing else 0
+    new = _run(folder, env, config, missing, frames)
     return new, frames + new
 
 
@@ -101,10 +107,6 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     workers = min(config.workers or os.cpu_count() or 1, len(shards))
-    # Made once here, so that the workers find the choice of OpenGL in their environment.
-    world = make_env(env)
-    _check_spaces(world, env.id)
-    world.close()
     total = frames_before + sum(len(_episodes(config, i)) for i in shards) * config.episode_length
     with (
         _one_thread_each(),

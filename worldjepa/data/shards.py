@@ -176,7 +176,7 @@ class Store:
             (n, T, ...), a copy.
 
         Raises:
-            UserError: the data have no such column, or it can't be read.
+            UserError: the data have no such column, it can't be read, or a number asked for is not finite.
         """
         shards = self._shard_of[episodes]
         rows = self._offset_of[episodes][:, None] + steps
@@ -191,6 +191,11 @@ class Store:
                 result = np.empty((*rows.shape, *values.shape[2:]), values.dtype)
             result[here] = values
         assert result is not None, "gather needs at least one request"
+        if result.dtype.kind == "f" and not np.isfinite(result).all():
+            bad = episodes[~np.isfinite(result).reshape(len(episodes), -1).all(1)][0]
+            raise UserError(
+                f"{self.path}: episode {bad} has a number in {column} that is not finite; remove or mend it"
+            )
         return result
 
     def has(self, column: str) -> bool:

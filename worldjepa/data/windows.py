@@ -79,11 +79,14 @@ class Windows:
         Raises:
             UserError: there are fewer windows than one batch takes.
         """
-        per_epoch = len(self) // batch_size
-        if not per_epoch:
+        if len(self) < batch_size:
             raise UserError(
                 f"{self.store.path}: {len(self)} windows are fewer than train.batch_size={batch_size}"
             )
+        return self._endless(batch_size, seed, first)
+
+    def _endless(self, batch_size: int, seed: int, first: int) -> Iterator[dict[str, torch.Tensor]]:
+        per_epoch = len(self) // batch_size
         while True:
             epoch, position = divmod(first, per_epoch)
             order = np.random.default_rng((seed, epoch)).permutation(len(self))
