@@ -1,15 +1,14 @@
 """The command line: help, flags, exit codes, and the whole line of commands on the smoke recipe."""
 
 import os
-import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from monitored import monitored
 
 from worldjepa.cli import VERBS, main
 from worldjepa.config import describe, options
@@ -225,27 +224,4 @@ def test_doctor_tells_what_a_report_needs(tmp_path: Path) -> None:
 
 def test_monitor_serves_the_run_until_ctrl_c(line: tuple[Path, dict[str, str]]) -> None:
     folder, _ = line
-    process = subprocess.Popen(
-        [str(WORLDJEPA), "monitor", "runs/smoke", "monitor.host=127.0.0.1", "monitor.port=0"],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test that runs in a shell's background would hand on that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        url = said.split(" at ")[1].split()[0]
-        # Never through a proxy that the environment may name.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=60) as page:
-            assert page.status == 200
-            assert b"TensorBoard" in page.read()
-    finally:
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "Traceback" not in out + err
+    assert b"TensorBoard" in monitored(["runs/smoke"], folder)
