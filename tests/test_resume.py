@@ -138,6 +138,26 @@ def test_a_signal_before_the_first_step_leaves_a_checkpoint_too(
     assert empty_run.load_trainer_state(empty_run.checkpoints()[-1])["step"] == len(model.calls) < 10
 
 
+def test_what_was_logged_after_the_checkpoint_is_logged_once(empty_run: Run) -> None:
+    train(
+        Slope(),
+        Nothing(),
+        options(),
+        empty_run,
+        [(1, lambda _, step: send(signal.SIGTERM) if step == 3 else None)],
+    )
+
+    def fail(_: Any, step: int) -> None:
+        if step == 6:
+            raise RuntimeError("a power cut")
+
+    with pytest.raises(RuntimeError, match="a power cut"):
+        train(Slope(), Nothing(), options(), empty_run, [(1, fail)])
+    assert [row["step"] for row in empty_run.metrics()] == [1, 2, 3, 4, 5, 6]
+    assert train(Slope(), Nothing(), options(), empty_run)
+    assert [row["step"] for row in empty_run.metrics()] == list(range(1, 11))
+
+
 def test_a_finished_run_has_nothing_left_to_do(empty_run: Run) -> None:
     train(Slope(), Nothing(), options(), empty_run)
     again = Slope()
@@ -211,7 +231,7 @@ def steps_saved(folder: Path) -> int:
 
 
 def run_through_kills(folder: Path, data: Path, steps: int, patience: Sequence[float]) -> None:
-    """Train under one SIGKILL for each number: in or after one of the next steps, or else after so many seconds.
+    """Train under one SIGKILL for each number: in or after one of the next steps, or else so many seconds on.
     None costs what was saved, and the end is that of an undisturbed run."""
     rng, saved = np.random.default_rng(0), 0
     words = train_command(folder / "killed", data, steps)
