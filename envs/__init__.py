@@ -1,7 +1,8 @@
 """Goal-image tasks of dm-control as Gymnasium environments.
 
-Importing this package registers the ids below and nothing more: mujoco is imported when an environment is built, after
-the OpenGL back end is chosen. From elsewhere, `gymnasium.make("worldjepa.envs:worldjepa/Reacher-v0")` does both.
+Importing this package registers the ids below and nothing more: mujoco is imported when an environment is
+built, after the OpenGL back end is chosen. From elsewhere,
+`gymnasium.make("worldjepa.envs:worldjepa/Reacher-v0")` does both.
 """
 
 import gymnasium

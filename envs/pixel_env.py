@@ -20,10 +20,11 @@ class PixelEnv(gymnasium.Env):
     |---------|---|-----------------------------|--------------|
     | Reacher | 2 | shoulder and wrist torque   | 0.02 s       |
 
-    Observation: Box(0, 255, (image_size, image_size, 3), uint8), the camera's picture, the suite's own target hidden.
+    Observation: Box(0, 255, (image_size, image_size, 3), uint8), the camera's picture; the suite's target is
+    hidden.
 
-    Info, at reset and at every step: `qpos` (nq,), `qvel` (nv,) and `state`, the whole physics state (n,), float64, and
-    `observation`, the suite's own state observation in one vector, float32;
+    Info, at reset and at every step: `qpos` (nq,), `qvel` (nv,) and `state`, the whole physics state (n,),
+    float64, and `observation`, the suite's own state observation in one vector, float32;
     with a goal also `error` (nq,), `success` (bool) and `goal_pixels`, the picture of the goal at rest.
 
     Reward: 1 at a step that reaches the goal, else 0; without a goal always 0.
@@ -97,8 +98,8 @@ class PixelEnv(gymnasium.Env):
 
         Args:
             seed: as Gymnasium defines it.
-            options: "state", a whole physics state (n,) to start from; "goal", another to reach. Without "goal" the
-                episode has none.
+            options: "state", a whole physics state (n,) to start from; "goal", another to reach. Without
+                "goal" the episode has none.
         """
         super().reset(seed=seed)
         options = options or {}

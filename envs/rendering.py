@@ -1,4 +1,4 @@
-"""Which OpenGL draws, and how: the back end is chosen before mujoco is first imported, the quality per environment."""
+"""Which OpenGL draws, chosen before mujoco is first imported, and how well, chosen per environment."""
 
 import os
 import subprocess
@@ -15,11 +15,12 @@ class OpenGLUnavailable(RuntimeError):
 
 
 def choose_backend() -> str:
-    """Set MUJOCO_GL (and PYOPENGL_PLATFORM) to a back end that draws; call it before mujoco is first imported.
+    """Set MUJOCO_GL (and PYOPENGL_PLATFORM) to a back end that draws; call it before mujoco is imported.
 
-    A back end that the user set is kept and tried. On Linux, EGL is tried first, then OSMesa, each in a process of its
-    own, since PyOpenGL binds to one platform for good when it is imported. Elsewhere the choice is mujoco's. What was
-    found is left in the environment, so that child processes need not look again.
+    A back end that the user set is kept and tried. On Linux, EGL is tried first, then OSMesa, each in a
+    process of its own, since PyOpenGL binds to one platform for good when it is imported. Elsewhere the
+    choice is mujoco's. What was found is left in the environment, so that child processes need not look
+    again.
 
     Returns:
         The back end's name: "egl", "osmesa", "glfw", or "default" where the choice is mujoco's.
@@ -30,8 +31,8 @@ def choose_backend() -> str:
     found = os.environ.get("WORLDJEPA_GL_CHECKED")
     if found is not None and found == os.environ.get("MUJOCO_GL", "default"):
         return found
-    # Mesa's software rasteriser starts threads that cost more than they give on small frames: 890 frames/s with one,
-    # 1,545 with none (reacher, 64 px). Hardware drivers ignore the variable.
+    # Mesa's software rasteriser starts threads that cost more than they give on small frames: 890 frames/s
+    # with one, 1,545 with none (reacher, 64 px). Hardware drivers ignore the variable.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     asked = os.environ.get("MUJOCO_GL")
     if asked:
@@ -81,8 +82,8 @@ class Camera:
         model: mujoco.MjModel; its quality settings are changed in place.
         camera: name of the camera.
         height, width: of a frame, in pixels.
-        quality: "full" draws what dm-control draws; "fast" leaves out shadow maps, multisampling and reflections,
-            which under software OpenGL cost fifteen times the rest (DESIGN.md, decision 4).
+        quality: "full" draws what dm-control draws; "fast" leaves out shadow maps, multisampling and
+            reflections, which under software OpenGL cost fifteen times the rest (DESIGN.md, decision 4).
     """
 
     def __init__(self, model, camera: str, height: int, width: int, quality: str):
@@ -100,7 +101,7 @@ class Camera:
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._camera = camera
-        # The context must be freed while OpenGL is still loaded: a __del__ at interpreter exit comes too late.
+        # The context must be freed while OpenGL is still loaded; a __del__ at exit comes too late.
         self.close = weakref.finalize(self, self._renderer.close)
 
     def __call__(self, data) -> np.ndarray:

@@ -22,9 +22,11 @@ class Task:
         domain, name: the task in dm_control's suite.
         camera: the model's camera that the pixels come from.
         circular: for each entry of qpos, whether it is an angle without limits, compared on the circle.
-        tolerance: the goal is reached when every entry of qpos is closer to the goal's than this, in radians or metres.
+        tolerance: the goal is reached when every entry of qpos is closer to the goal's than this, in radians
+            or metres.
         hidden: names of geoms that show the suite's own target; they are made invisible.
-        coordinates: qpos (..., nq) to what a picture shows of it, by name, each of shape (...); what probes regress.
+        coordinates: qpos (..., nq) to what a picture shows of it, by name, each of shape (...); what probes
+            regress.
     """
 
     domain: str

@@ -1,4 +1,4 @@
-"""worldjepa.envs: Gymnasium's contract, pixels to the byte, states, goals, true dynamics, choice of OpenGL."""
+"""worldjepa.envs: Gymnasium's contract, pixels to the byte, states, goals, true dynamics, OpenGL."""
 
 import hashlib
 import os

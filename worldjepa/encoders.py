@@ -16,10 +16,10 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 class ConvEncoder(nn.Module):
-    """Four stages that halve the frame and double the channels, then one linear map of the whole feature grid.
+    """Four stages that halve the frame and double the channels, then one linear map of the whole grid.
 
-    No pooling: where something is matters more than what it is. No bias before BatchNorm: its gradient is zero but
-    for rounding, which Adam would turn into steps.
+    No pooling: where something is matters more than what it is. No bias before BatchNorm: its gradient is
+    zero but for rounding, which Adam would turn into steps.
 
     Args:
         image_size: of a frame, a multiple of 16.
@@ -119,8 +119,8 @@ class Encoder(nn.Module):
 
 
 def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
-    """LeWM's MLP with BatchNorm, (N, width_in) to (N, width_out): the last layer is linear, so that SIGReg is free to
-    shape its output, which a LayerNorm at the end of a ViT would forbid."""
+    """LeWM's MLP with BatchNorm, (N, width_in) to (N, width_out): the last layer is linear, so that SIGReg is
+    free to shape its output, which a LayerNorm at the end of a ViT would forbid."""
     return nn.Sequential(
         nn.Linear(width_in, hidden, bias=False),
         nn.BatchNorm1d(hidden),

@@ -1,4 +1,4 @@
-"""The predictor: a causal transformer over past latents, each token conditioned on its action block by AdaLN-zero."""
+"""The predictor: a causal transformer over past latents, conditioned on action blocks by AdaLN-zero."""
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ class ActionEncoder(nn.Module):
     def __init__(self, action_dim: int, frameskip: int, width: int):
         super().__init__()
         self.frameskip = frameskip
-        # Statistics of the training actions: part of the model, so that it takes actions in the environment's units.
+        # Statistics of the training actions, so that the model takes actions in the environment's units.
         self.register_buffer("mean", torch.zeros(action_dim))
         self.register_buffer("std", torch.ones(action_dim))
         self.mlp = nn.Sequential(nn.Linear(frameskip * action_dim, width), nn.SiLU(), nn.Linear(width, width))
@@ -36,8 +36,8 @@ class ActionEncoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with its input shifted and scaled, and its output gated, by the condition (DiT's
-    AdaLN-zero, arXiv 2212.09748): the gates start at zero, so a new block is the identity."""
+    """Attention and MLP, each with its input shifted and scaled, and its output gated, by the condition
+    (DiT's AdaLN-zero, arXiv 2212.09748): the gates start at zero, so a new block is the identity."""
 
     def __init__(self, config: PredictorConfig):
         super().__init__()
@@ -95,8 +95,8 @@ class Predictor(nn.Module):
         )
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Latents (B, T, D) and encoded action blocks (B, T, width), T ≤ C, to predictions (B, T, D), of which
-        number t is of the latent after z_t."""
+        """Latents (B, T, D) and encoded action blocks (B, T, width), T ≤ C, to predictions (B, T, D), of
+        which number t is of the latent after z_t."""
         x = self.inward(z) + self.position[: z.shape[1]]
         for block in self.blocks:
             x = block(x, condition)

@@ -1,4 +1,4 @@
-"""A run folder: config.yaml, metrics.jsonl, TensorBoard events, checkpoints/, evaluation/. Nothing else is needed to use it."""
+"""A run folder, which is all that using a run needs: configuration, metrics, checkpoints, evaluation."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class Run:
 
     @classmethod
     def create_or_open(cls, config: Config) -> "Run":
-        """The run that `config.run` names, made if it is not there; begun anew where it has no checkpoint yet.
+        """The run that `config.run` names, made if it is not there, begun anew if it has no checkpoint.
 
         Raises:
             UserError: it has been trained with other options; or it can't be written.

@@ -47,9 +47,9 @@ class EppsPulley(nn.Module):
 class SIGReg(nn.Module):
     """Mean of a univariate test over random directions (LeJEPA, Definition 2 and Algorithm 1).
 
-    The directions are drawn anew at every forward in training mode, from a generator seeded by a counter that is a
-    buffer: it is saved with the weights, so a resumed run draws what an undisturbed one would have drawn. In
-    evaluation mode the counter stands still.
+    The directions are drawn anew at every forward in training mode, from a generator seeded by a counter that
+    is a buffer: it is saved with the weights, so a resumed run draws what an undisturbed one would have
+    drawn. In evaluation mode the counter stands still.
 
     Args:
         test: (..., N) to (...).
@@ -70,8 +70,8 @@ class SIGReg(nn.Module):
         return (slices / slices.norm(dim=0)).to(device)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Embeddings (..., N, D), N samples of D dimensions in each of the leading axes, to a scalar: the mean over
-        leading axes and slices, at least in float32 (autocast is off inside)."""
+        """Embeddings (..., N, D), N samples of D dimensions in each of the leading axes, to a scalar: the
+        mean over leading axes and slices, at least in float32 (autocast is off inside)."""
         with torch.autocast(z.device.type, enabled=False):
             z = z if z.dtype == torch.float64 else z.float()
             slices = self.directions(z.shape[-1], z.device, z.dtype)

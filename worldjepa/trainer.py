@@ -28,8 +28,8 @@ class Batches(Protocol):
 
 
 def choose_device(config: TrainConfig) -> torch.device:
-    """Where to compute, and on a CPU with how many threads; every choice that hardware makes is made here and in
-    `choose_precision`."""
+    """Where to compute, and on a CPU with how many threads; every choice that hardware makes is made here and
+    in `choose_precision`."""
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.device != "auto":
@@ -65,7 +65,7 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and kernels, none on biases, gains and positions' like (fewer than 2 axes)."""
+    """AdamW; weight decay on matrices and kernels, none on biases, gains and the like (fewer than 2 axes)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -151,7 +151,7 @@ def train(
 def steps_in(
     config: TrainConfig, model: nn.Module, data: Batches, device: torch.device, precision: torch.dtype
 ) -> int:
-    """How many steps `config.minutes` hold, timed on a copy of the model, so that the run itself is not touched."""
+    """How many steps `config.minutes` hold, timed on a copy of the model: the run is not touched."""
     trial = copy.deepcopy(model)
     optimizer = build_optimizer(trial, config)
     batches = data.batches(config.batch_size, config.seed)

@@ -87,7 +87,8 @@ class WorldModel(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Next-latent prediction error + λ · SIGReg at each time step over the batch.
 
-        No stop-gradient and no averaged encoder: SIGReg alone keeps the latents from collapsing. Its statistic
+        No stop-gradient and no averaged encoder: SIGReg alone keeps the latents from collapsing. Its
+        statistic
         grows with the batch, so λ belongs to a batch size: LeWM publishes 0.09 at 128 windows.
 
         Args:

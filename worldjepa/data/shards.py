@@ -1,9 +1,9 @@
 """The store: a folder of HDF5 shards in the columns that LeWM and stable-worldmodel publish.
 
-A shard holds whole episodes, one after another: per frame `pixels` (N, H, W, 3) uint8, `action` (N, A), what else
-the environment tells (`observation`, `qpos`, `qvel`, `state`), `step_idx` (N,); per episode `ep_len`, `ep_offset`
-(E,). Row t holds frame t and the action taken there, which leads to frame t+1. A shard is written under a temporary
-name, synced and renamed: whatever carries the name `shard-*.h5` is whole.
+A shard holds whole episodes, one after another: per frame `pixels` (N, H, W, 3) uint8, `action` (N, A), what
+else the environment tells (`observation`, `qpos`, `qvel`, `state`), `step_idx` (N,); per episode `ep_len`,
+`ep_offset` (E,). Row t holds frame t and the action taken there, which leads to frame t+1. A shard is written
+under a temporary name, synced and renamed: whatever carries the name `shard-*.h5` is whole.
 """
 
 import json

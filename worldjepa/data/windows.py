@@ -12,7 +12,8 @@ from .shards import Store
 def split_episodes(count: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Episodes for training and held-out ones, each sorted; at least one of each.
 
-    Splitting whole episodes keeps neighbours of a held-out frame out of training, which splitting windows does not.
+    Splitting whole episodes keeps neighbours of a held-out frame out of training, which splitting windows
+    does not.
 
     Raises:
         UserError: there are fewer than two episodes.
@@ -56,8 +57,8 @@ class Windows:
         """Windows by number.
 
         Returns:
-            "pixels" (B, T, H, W, 3) uint8; "action" (B, T-1, k·A) float32, block j the k actions, in order, that lead
-            from frame j to frame j+1, in the environment's units.
+            "pixels" (B, T, H, W, 3) uint8; "action" (B, T-1, k·A) float32, block j the k actions, in order,
+            that lead from frame j to frame j+1, in the environment's units.
 
         Raises:
             UserError: an action is not finite.
@@ -74,7 +75,10 @@ class Windows:
         }
 
     def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, torch.Tensor]]:
-        """Endless batches, every window once per epoch in an order drawn from (seed, epoch); starts at batch `first`.
+        """Endless batches, every window once per epoch, in an order drawn from (seed, epoch).
+
+        Args:
+            first: number of the batch to start at.
 
         Raises:
             UserError: there are fewer windows than one batch takes.
@@ -95,7 +99,7 @@ class Windows:
             first = (epoch + 1) * per_epoch
 
     def action_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each action over the episodes' rows that lead to a frame, (A,) float32 each.
+        """Mean and standard deviation of the actions that lead to a frame, (A,) float32 each.
 
         Raises:
             UserError: an action there is not finite.

@@ -50,8 +50,8 @@ class Outcome:
         success: (E,) bool, the goal was reached at some step within the budget.
         steps: (E,) environment steps until then, or the budget.
         error: (E,) largest coordinate error at the end, in tolerances of the task: below 1 is there.
-        decisions, seconds: how many action blocks were asked for, one for each episode still under way, and the time
-            that took.
+        decisions, seconds: how many action blocks were asked for, one for each episode still under way, and
+            the time that took.
         frames: of each recorded episode, what was seen, each (H, W, 3) uint8, first to last.
         goal_frames: (E, H, W, 3).
     """
@@ -90,8 +90,8 @@ def sample_goals(
     seed: int,
     option: str = "plan.goals",
 ) -> Goals:
-    """Pairs of states `offset` steps apart in the given episodes, drawn without repetition; pairs whose start is
-    already at the goal are left out and counted.
+    """Pairs of states `offset` steps apart in the given episodes, drawn without repetition; pairs whose start
+    is already at the goal are left out and counted.
 
     Args:
         option: what set `count`, for the messages.

@@ -41,8 +41,8 @@ def targets(
 def fit_ridge(
     x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, alpha: float
 ) -> dict[str, float]:
-    """R² and Pearson's r on the test set of a ridge regression, features standardised on the training set. Where
-    nothing varies, r is 0.
+    """R² and Pearson's r on the test set of a ridge regression, features standardised on the training set.
+    Where nothing varies, r is 0.
 
     Args:
         x_train, x_test: (n, d). y_train, y_test: (n,). alpha: penalty.
@@ -65,7 +65,7 @@ def probe(
     alpha: float,
     seed: int,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Ridge probes of coordinates from the last frame's latent, and of velocities from all latents of a window.
+    """Ridge probes of coordinates from the last frame's latent, of velocities from all of a window's.
 
     Args:
         train, test: windows of `context` frames of training and of held-out episodes.

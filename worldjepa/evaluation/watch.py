@@ -1,4 +1,4 @@
-"""What is watched while a world model trains: collapse, imagination, goals reached. Callbacks for the trainer."""
+"""What is watched while a world model trains, as callbacks: collapse, imagination, goals reached."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +25,9 @@ def watch_latents(run: Run, batch: dict[str, Tensor], context: int) -> Callable[
 
     Args:
         batch: held-out windows of `context` + H frames.
-        context: frames that the rollout sees. The error is the mean squared difference to the true latent, and, as
-            `rollout_gain`, one minus its ratio to the error of predicting that nothing moves: 1 is perfect, 0 useless.
+        context: frames that the rollout sees. The error is the mean squared difference to the true latent,
+            and, as `rollout_gain`, one minus its ratio to the error of predicting that nothing moves: 1 is
+            perfect, 0 useless.
     """
 
     def callback(model: WorldModel, step: int) -> None:

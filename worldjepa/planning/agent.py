@@ -26,7 +26,7 @@ class Agent:
         self.horizon, self.frameskip, self.replan_every = horizon, frameskip, replan_every
 
     def reset(self, frames: np.ndarray, states: np.ndarray | None = None) -> None:
-        """Begin E episodes, whose goals are frames (E, H, W, 3) uint8 (and physics states (E, n), where known)."""
+        """Begin E episodes, whose goals are frames (E, H, W, 3) uint8 (and states (E, n), where known)."""
         self.dynamics.reset(frames, states)
         self._plan = self.solver.centre(len(frames), self.horizon)
         self._done = self.replan_every

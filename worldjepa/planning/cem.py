@@ -12,8 +12,8 @@ Objective = Callable[[Tensor], Tensor]
 class CEM:
     """Draw plans from a Gaussian, refit it to the cheapest, repeat (Rubinstein 1999; as in LeWM, appendix D).
 
-    Every candidate is clipped to the bounds, the mean is itself a candidate, and the generator is the solver's own:
-    one seed, one plan.
+    Every candidate is clipped to the bounds, the mean is itself a candidate, and the generator is the
+    solver's own: one seed, one plan.
 
     Args:
         low, high: (n,) bounds of one step of a plan.

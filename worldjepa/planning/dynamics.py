@@ -40,7 +40,7 @@ class Dynamics(Protocol):
 
 
 class LatentDynamics:
-    """Plans are rolled out in latent space; the distance is the mean squared latent difference to the goal's latent.
+    """Plans are rolled out in latent space; the distance is the mean squared difference to the goal's latent.
 
     Args:
         model: in evaluation mode, on the device to compute on.
