@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,14 +34,6 @@ def dots_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dots(dots_folder: Path) -> Windows:
     return dot_windows(dots_folder, frames=4, frameskip=5)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """The commands below set torch's threads, to compute the same bits in any process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def what_is_left(run: Run) -> dict[str, Any]:
