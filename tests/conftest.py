@@ -17,7 +17,7 @@ from worldjepa.run import Run
 
 @pytest.fixture(autouse=True)
 def _alike() -> None:
-    """Every test begins with the same random numbers, and on one thread: more cost more than they give here."""
+    """Every test begins with the same random numbers, on one thread: more cost more than they give here."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
 
