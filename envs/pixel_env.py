@@ -31,9 +31,9 @@ class PixelEnv(gymnasium.Env):
     Starting state: the suite's own random one, or options["state"].
     Termination: the goal is reached. Truncation: Gymnasium's time limit, 1000 steps as registered.
 
-    | task    | goal is reached when                                                                            |
-    |---------|-------------------------------------------------------------------------------------------------|
-    | Reacher | both joints are within 0.05 rad of the goal's, on the circle (`protocol="lewm"`: plain difference)|
+    | task    | goal is reached when                                                                    |
+    |---------|-----------------------------------------------------------------------------------------|
+    | Reacher | both joints are within 0.05 rad of the goal's, on the circle (`protocol="lewm"`: plainly) |
 
     Arguments:
         task: a name in `worldjepa.envs.tasks.TASKS`.
@@ -47,7 +47,8 @@ class PixelEnv(gymnasium.Env):
         v0: first version.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - as Gymnasium declares it
+    action_space: gymnasium.spaces.Box
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +36,8 @@ def choose_backend() -> str:
     # with one, 1,545 with none (reacher, 64 px). Hardware drivers ignore the variable.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     asked = os.environ.get("MUJOCO_GL")
-    if asked:
-        candidates = [asked.lower()]
-    else:
-        candidates = ["egl", "osmesa"] if sys.platform == "linux" else ["default"]
+    usual = ["egl", "osmesa"] if sys.platform == "linux" else ["default"]
+    candidates = [asked.lower()] if asked else usual
     for backend in candidates:
         variables = _variables(backend)
         if _draws(variables):
@@ -46,8 +45,9 @@ def choose_backend() -> str:
             return backend
     tried = " and ".join(candidates)
     raise OpenGLUnavailable(
-        f"no OpenGL back end works here (tried {tried}): install one, on Debian or Ubuntu `apt-get install libegl1` "
-        "or `apt-get install libosmesa6`" + (f", or unset MUJOCO_GL={asked}" if asked else "")
+        f"no OpenGL back end works here (tried {tried}): install one, on Debian or Ubuntu "
+        "`apt-get install libegl1` or `apt-get install libosmesa6`"
+        + (f", or unset MUJOCO_GL={asked}" if asked else "")
     )
 
 
@@ -86,7 +86,7 @@ class Camera:
             reflections, which under software OpenGL cost fifteen times the rest (DESIGN.md, decision 4).
     """
 
-    def __init__(self, model, camera: str, height: int, width: int, quality: str):
+    def __init__(self, model: Any, camera: str, height: int, width: int, quality: str):
         import mujoco
 
         if quality not in QUALITIES:
@@ -104,7 +104,7 @@ class Camera:
         # The context must be freed while OpenGL is still loaded; a __del__ at exit comes too late.
         self.close = weakref.finalize(self, self._renderer.close)
 
-    def __call__(self, data) -> np.ndarray:
+    def __call__(self, data: Any) -> np.ndarray:
         """mujoco.MjData, kinematics up to date, to a new frame (height, width, 3) uint8."""
         self._renderer.update_scene(data, camera=self._camera)
         return self._renderer.render()

@@ -1,5 +1,6 @@
 """worldjepa.data.collect: the same bytes however many processes collect them, and whatever kills those."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -215,8 +216,8 @@ LONGER = ["collect.episodes=16", "collect.episode_length=100", "collect.workers=
 SHARDS = 8
 
 
-def command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "worldjepa", "collect", "smoke", f"data.path={folder}", *LONGER]
+def command(folder: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "worldjepa", "collect", "smoke", f"data.path={folder}", *LONGER, *more]
 
 
 def finish(folder: Path) -> None:
@@ -250,21 +251,39 @@ def _read(path: Path) -> str:
         return ""
 
 
-def interrupted(folder: Path, shards: int, seconds: float, send: Callable[[int], None]) -> tuple[int, str]:
-    """The command, disturbed `seconds` after `shards` shards were there: its exit code and what it said.
+def disturbed(
+    command: list[str], when: Callable[[], bool], seconds: float, send: Callable[[int], None]
+) -> tuple[int, str]:
+    """A command to which a signal is sent, `seconds` after `when()`: its exit code and what it said.
 
     It leads a process group of its own; none of that lives when this returns.
     """
+    # Where a worker finds tests/counting_env.py.
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": paths},
     )
-    until(lambda: len(stamps(folder)) >= shards or process.poll() is not None)
-    time.sleep(seconds)
-    send(process.pid)
-    # The pipe closes when the last of the group has gone.
-    _, said = process.communicate(timeout=120)
-    until(lambda: not running(process.pid))
+    try:
+        until(lambda: when() or process.poll() is not None)
+        time.sleep(seconds)
+        send(process.pid)
+        # The pipe closes when the last of the group has gone.
+        _, said = process.communicate(timeout=60)
+        until(lambda: not running(process.pid))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            kill_group(process.pid)
     return process.returncode, said
+
+
+def killed(folder: Path, shards: int, seconds: float, kill: Callable[[int], None]) -> int:
+    """The exit code of the command, killed `seconds` after `shards` shards were there."""
+    return disturbed(command(folder), lambda: len(stamps(folder)) >= shards, seconds, kill)[0]
 
 
 def kill_group(pid: int) -> None:
@@ -273,6 +292,11 @@ def kill_group(pid: int) -> None:
 
 def kill_parent(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def ctrl_c(pid: int) -> None:
+    """As a terminal sends it: to every process of the group."""
+    os.killpg(pid, signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -297,8 +321,7 @@ def test_killed_three_times_it_goes_on(undisturbed: Path, tmp_path: Path):
     moments += [(4, rng.uniform(0, 0.1), kill_group)]
     kept: list[dict] = [{}]
     for shards, seconds, kill in moments:
-        code, _ = interrupted(tmp_path, shards, seconds, kill)
-        assert code == -signal.SIGKILL
+        assert killed(tmp_path, shards, seconds, kill) == -signal.SIGKILL
         assert_whole(tmp_path, undisturbed)
         kept.append(stamps(tmp_path))
     assert len(kept[-1]) < SHARDS, "it was killed before it was done"
@@ -314,7 +337,7 @@ def test_killed_three_times_it_goes_on(undisturbed: Path, tmp_path: Path):
 def test_killed_at_a_random_moment(undisturbed: Path, tmp_path: Path, seed: int, kill: Callable):
     rng = np.random.default_rng((seed, kill is kill_group))
     shards = int(rng.integers(0, 6))
-    interrupted(tmp_path, shards, rng.uniform(0, 3 if shards == 0 else 0.3), kill)
+    killed(tmp_path, shards, rng.uniform(0, 3 if shards == 0 else 0.3), kill)
     assert_whole(tmp_path, undisturbed)
     kept = stamps(tmp_path)
     finish(tmp_path)
@@ -322,12 +345,21 @@ def test_killed_at_a_random_moment(undisturbed: Path, tmp_path: Path, seed: int,
     assert contents(tmp_path) == contents(undisturbed)
 
 
-def test_ctrl_c_stops_cleanly_and_keeps_whole_shards(undisturbed: Path, tmp_path: Path):
-    """As a terminal sends it: to every process of the group."""
-    code, said = interrupted(tmp_path, 2, 0.05, lambda pid: os.killpg(pid, signal.SIGINT))
+def assert_stopped_cleanly(code: int, said: str) -> None:
     assert code == 130
     assert "Traceback" not in said
     assert said.splitlines()[-1] == "collect: interrupted; the same command goes on from there"
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.6, 1.1])
+def test_ctrl_c_while_workers_start(tmp_path: Path, seconds: float):
+    folder = tmp_path / "data"
+    longest = command(folder, f"env.id={COUNTING.id}", "collect.episodes=999", "collect.episode_length=5000")
+    assert_stopped_cleanly(*disturbed(longest, folder.exists, seconds, ctrl_c))
+
+
+def test_ctrl_c_keeps_whole_shards(undisturbed: Path, tmp_path: Path):
+    assert_stopped_cleanly(*disturbed(command(tmp_path), lambda: len(stamps(tmp_path)) >= 2, 0.05, ctrl_c))
     assert 2 <= len(stamps(tmp_path)) < SHARDS
     assert_whole(tmp_path, undisturbed)
     finish(tmp_path)

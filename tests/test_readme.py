@@ -1,4 +1,4 @@
-"""What the README says holds: its commands run, with the smoke recipe for reacher's, and its links lead on."""
+"""What the README says holds: its commands run, with the smoke recipe for reacher's; its links lead on."""
 
 import re
 import shlex

@@ -1,6 +1,8 @@
 """Frames to features, and features to latents: the small conv encoder, timm's backbones, the projector."""
 
 import difflib
+from itertools import pairwise
+from typing import Any
 
 import timm
 import torch
@@ -42,7 +44,7 @@ class ConvEncoder(nn.Module):
                     nn.BatchNorm2d(c_out),
                     nn.ReLU(inplace=True),
                 )
-                for index, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False))
+                for index, (c_in, c_out) in enumerate(pairwise(channels))
             )
         )
         self.head = nn.Linear(channels[-1] * (image_size // 16) ** 2, features)
@@ -90,7 +92,7 @@ def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
 
 
 def _create(config: EncoderConfig, image_size: int) -> nn.Module:
-    options = {"patch_size": config.patch_size} if config.patch_size else {}
+    options: dict[str, Any] = {"patch_size": config.patch_size} if config.patch_size else {}
     try:
         # Families with positions (ViT, Swin, ...) take the frame's size when they are built.
         return timm.create_model(config.name, num_classes=0, img_size=image_size, **options)

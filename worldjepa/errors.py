@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """One line: what is wrong, where, and what would be right. The command line prints it and exits with 2."""
+    """One line: what is wrong, where, and what would be right. The command line prints it; exit code 2."""

@@ -69,8 +69,8 @@ def _together(config: Config) -> None:
     span = data.context * data.frameskip
     if span >= collect.episode_length:
         raise UserError(
-            f"data.context={data.context} × data.frameskip={data.frameskip}: a window spans {span + 1} frames, "
-            f"an episode has collect.episode_length={collect.episode_length}; shorten the window"
+            f"data.context={data.context} × data.frameskip={data.frameskip}: a window spans {span + 1} "
+            f"frames, an episode has collect.episode_length={collect.episode_length}; shorten the window"
         )
     if plan.goal_offset >= collect.episode_length:
         raise UserError(f"plan.goal_offset={plan.goal_offset}: must be less than collect.episode_length")

@@ -113,7 +113,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                losses = model.loss(batch)
+                losses = model.loss(batch)  # type: ignore[operator]
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -162,7 +162,7 @@ def steps_in(
                 began = time.perf_counter()
             batch = {name: value.to(device) for name, value in next(batches).items()}
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                loss = trial.loss(batch)["loss"]
+                loss = trial.loss(batch)["loss"]  # type: ignore[operator]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -53,7 +53,8 @@ class WorldModel(nn.Module):
         size = (self.image_size, self.image_size, 3)
         if tuple(frames.shape[-3:]) != size or frames.dtype != torch.uint8:
             raise UserError(
-                f"encode: frames are {frames.dtype} {tuple(frames.shape)}, not uint8 (..., {size[0]}, {size[1]}, 3)"
+                f"encode: frames are {frames.dtype} {tuple(frames.shape)}, "
+                f"not uint8 (..., {size[0]}, {size[1]}, 3)"
             )
         z = self.projector(self.encoder(frames.reshape(-1, *size)))
         return z.reshape(*frames.shape[:-3], self.latent)

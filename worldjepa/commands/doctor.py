@@ -42,10 +42,10 @@ def run(config: Config) -> int:
     # Said before OpenGL is tried: a report without it is still a report.
     for label, value in rows.items():
         print(f"{label:<10} {value}", flush=True)
-    frames_per_second = _frames_per_second(config)
+    speed, env = _frames_per_second(config), config.env
     print(
-        f"{'OpenGL':<10} {os.environ.get('MUJOCO_GL', 'default')}: {frames_per_second:.0f} frames/s of {config.env.id}, "
-        f"{config.env.image_size} px, {config.env.render_quality}, one process"
+        f"{'OpenGL':<10} {os.environ.get('MUJOCO_GL', 'default')}: {speed:.0f} frames/s of {env.id}, "
+        f"{env.image_size} px, {env.render_quality}, one process"
     )
     return 0
 

@@ -46,7 +46,8 @@ def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.devi
     store, plan = open_store(config), config.plan
     if store.action_dim != model.action_dim:
         raise UserError(
-            f"{store.path}: an action has {store.action_dim} numbers, the model of {target.path} takes {model.action_dim}"
+            f"{store.path}: an action has {store.action_dim} numbers, "
+            f"the model of {target.path} takes {model.action_dim}"
         )
     env = goal_env(config, store)
     _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
@@ -103,4 +104,5 @@ def _write_pictures(target: Run, outcome: Outcome, env: Any, step: int) -> None:
         scale=max(1, 128 // env.observation_space.shape[0]),
     )
     _, gif = write_film(pictures, target.evaluation / "plan", fps=20)
-    add_gif(target.writer, "eval/planned_episodes", gif.read_bytes(), *pictures[0].shape[:2], step)
+    height, width, _ = pictures[0].shape
+    add_gif(target.writer, "eval/planned_episodes", gif.read_bytes(), height, width, step)

@@ -28,9 +28,8 @@ def run(config: Config) -> int:
     # Named before the run folder is made, if it is wrong.
     choose_device(config.train)
     target = Run.create_or_open(config)
-    print(
-        f"{target.path}: {parameters(model)} parameters, {len(windows)} windows; `worldjepa monitor` shows the run"
-    )
+    size = f"{parameters(model)} parameters, {len(windows)} windows"
+    print(f"{target.path}: {size}; `worldjepa monitor` shows the run")
     try:
         ended = train(model, windows, config.train, target, callbacks(target, config, env, store, held_out))
     finally:

@@ -113,8 +113,9 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
         ProcessPoolExecutor(workers, context, _start_worker, (env, config, counter)) as pool,
         tqdm(total=total, initial=frames_before, unit=" frames", desc="collect", smoothing=0.05) as bar,
     ):
-        waiting = {pool.submit(_collect_shard, folder, i) for i in shards}
         try:
+            with _ctrl_c_waits():
+                waiting = {pool.submit(_collect_shard, folder, i) for i in shards}
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -122,12 +123,11 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
                 bar.update(frames_before + counter.value - bar.n)
         except BrokenProcessPool:
             raise UserError("collect: a worker process died; run the same command again to go on") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if waiting:
-                # The unfinished shards are lost, as after SIGKILL; what is renamed is whole.
-                for process in multiprocessing.active_children():
-                    process.terminate()
+        except BaseException:
+            # The unfinished shards are lost, as after SIGKILL; what is renamed is whole.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     return int(counter.value)
 
 
@@ -136,6 +136,19 @@ def _check_spaces(env: gymnasium.Env, name: str) -> None:
     if seen.dtype != np.uint8 or seen.shape is None or len(seen.shape) != 3 or seen.shape[-1] != 3:
         raise UserError(f"env.id={name}: shows {seen}, not pictures, uint8 (H, W, 3)")
     behaviour("uniform", env.action_space)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Processes started in here never see Ctrl-C, which goes to the whole group, not even while they start.
+
+    The parent decides what it means; it sees it at the end of this context at the latest.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -163,13 +176,16 @@ class _Worker:
 
 
 def _start_worker(env: EnvConfig, config: CollectConfig, counter: Any) -> None:
-    # Ctrl-C goes to the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A killed parent must not leave workers waiting for ever.
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _Worker.env, _Worker.env_config, _Worker.config, _Worker.counter = make_env(env), env, config, counter
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _collect_shard(folder: Path, index: int) -> None:
@@ -189,6 +205,7 @@ def collect_episode(
     seeds = np.random.SeedSequence([config.seed, index])
     rng = np.random.default_rng(seeds)
     act = behaviour(config.behaviour, env.action_space)
+    assert isinstance(env.action_space, gymnasium.spaces.Box)
     actions = act(env.action_space, config.episode_length, config.noise_exponent, rng)
     frame, info = env.reset(seed=int(seeds.generate_state(1)[0]))
     frames: list[np.ndarray] = []

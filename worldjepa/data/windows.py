@@ -44,8 +44,9 @@ class Windows:
         counts = np.maximum(store.lengths[episodes] - span, 0)
         if not counts.sum():
             raise UserError(
-                f"{store.path}: a window of {frames} frames, {frameskip} steps apart, spans {span + 1} frames; the longest "
-                f"episode has {store.lengths[episodes].max()}; lower data.context or data.frameskip"
+                f"{store.path}: a window of {frames} frames, {frameskip} steps apart, "
+                f"spans {span + 1} frames; the longest episode has {store.lengths[episodes].max()}; "
+                "lower data.context or data.frameskip"
             )
         self.episodes = np.repeat(episodes, counts)
         self.starts = np.concatenate([np.arange(count) for count in counts])

@@ -18,13 +18,14 @@ def plan_table(results: dict[str, Any]) -> str:
     for name, row in results["rows"].items():
         low, high = row["interval"]
         lines.append(
-            f"{name:<28}{row['success']:>7.1f} %{f'{low:.1f} to {high:.1f} %':>16}{row['reached']:>5} of {row['goals']:>3}"
+            f"{name:<28}{row['success']:>7.1f} %{f'{low:.1f} to {high:.1f} %':>16}"
+            f"{row['reached']:>5} of {row['goals']:>3}"
             f"{row['median_final_error']:>10.2f} ×{1000 * row['seconds_per_decision']:>11.1f} ms"
         )
     looked = results["already_there"] + results["pairs"]
     lines.append(
-        f"{results['already_there']} of {looked} starts were already at their goal and are left out; final error: median, "
-        "in tolerances."
+        f"{results['already_there']} of {looked} starts were already at their goal and are left out; "
+        "final error: median, in tolerances."
     )
     return "\n".join(lines)
 
@@ -53,11 +54,9 @@ def plan_figure(path: Path) -> Path:
     axis.set_yticks(range(len(rows)), reversed(rows.keys()))
     axis.set_xlim(0, 100)
     axis.set_xlabel("goals reached, % (bars: Wilson 95% interval)")
-    axis.set_title(
-        f"{results['environment'].split('/')[-1]}: {results['goal_offset']} steps ahead, budget {results['budget']}",
-        loc="left",
-        fontsize=10,
-    )
+    name = results["environment"].split("/")[-1]
+    ahead = f"{results['goal_offset']} steps ahead, budget {results['budget']}"
+    axis.set_title(f"{name}: {ahead}", loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     return _save(figure, path.with_suffix(".png"))
 

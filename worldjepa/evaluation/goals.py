@@ -76,7 +76,8 @@ def require_goals(env: gymnasium.Env) -> Any:
     missing = [name for name in needed if not hasattr(inner, name)]
     if missing:
         raise UserError(
-            f"env.id: {type(inner).__name__} has no {missing[0]}(); planning to goals needs {', '.join(needed)}"
+            f"env.id: {type(inner).__name__} has no {missing[0]}(); "
+            f"planning to goals needs {', '.join(needed)}"
         )
     return inner
 
@@ -114,7 +115,8 @@ def sample_goals(
     states = store.gather("state", pairs[:, 0], pairs[:, 1:] + np.array([[0, offset]]))
     if states.shape[-1] != len(env.get_state()):
         raise UserError(
-            f"{store.path}: a state has {states.shape[-1]} numbers, the environment's has {len(env.get_state())}"
+            f"{store.path}: a state has {states.shape[-1]} numbers, "
+            f"the environment's has {len(env.get_state())}"
         )
     qpos = env.qpos_of(states)
     there = (env.goal_error(qpos[:, 0], qpos[:, 1]) < 1).all(-1)
@@ -144,12 +146,12 @@ def play(
         label: of the progress bar.
     """
     count = len(goals)
-    states, frames = goals.start.copy(), []
+    states, shown = goals.start.copy(), []
     goal_frames = np.stack([env.set_goal(goal) for goal in goals.goal])
     for state in states:
         env.set_state(state)
-        frames.append(env.render())
-    frames = np.stack(frames)
+        shown.append(env.render())
+    frames = np.stack(shown)
     recorded = [[frames[i].copy()] for i in range(min(record, count))]
     success, steps, error = np.zeros(count, bool), np.full(count, budget), np.zeros(count)
     decisions, seconds = 0, 0.0

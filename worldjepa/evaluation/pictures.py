@@ -85,6 +85,6 @@ def gif_bytes(pictures: Sequence[np.ndarray], fps: int) -> bytes:
 
 
 def add_gif(writer: SummaryWriter, tag: str, gif: bytes, height: int, width: int, step: int) -> None:
-    """A moving picture as an image summary, which TensorBoard plays; add_video wants a moviepy that is gone."""
+    """A moving picture as an image summary, which TensorBoard plays; its add_video wants a lost moviepy."""
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
     writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

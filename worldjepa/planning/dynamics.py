@@ -62,15 +62,15 @@ class LatentDynamics:
 
     @torch.inference_mode()
     def cost(self, plans: Tensor) -> Tensor:
-        episodes, samples, horizon, width = plans.shape
+        episodes, samples, _, width = plans.shape
         blocks = self.seen.shape[1] - 1
         past = (
             plans.new_empty(episodes, 0, width)
             if self.past is None
             else self.past[:, self.past.shape[1] - blocks :]
         )
-        each = [x.repeat_interleave(samples, 0) for x in (self.seen, past)]
-        z = self.model.rollout(*each, plans.flatten(0, 1)).unflatten(0, (episodes, samples))
+        seen, past = (x.repeat_interleave(samples, 0) for x in (self.seen, past))
+        z = self.model.rollout(seen, past, plans.flatten(0, 1)).unflatten(0, (episodes, samples))
         distance = (z.float() - self.goal[:, None, None]).square().mean(-1)
         return self._cost(distance)
 
