@@ -188,3 +188,10 @@ def test_a_resumed_run_keeps_the_steps_that_its_minutes_became(
     assert train(resumed, Nothing(), config, empty_run)
     assert len(resumed.calls) == 5
     assert [row["step"] for row in empty_run.metrics()] == list(range(1, 10))
+
+
+def test_a_state_that_is_not_the_trainers_is_refused(empty_run: Run) -> None:
+    assert train(Slope(), Nothing(), options(), empty_run)
+    torch.save({"step": 10}, empty_run.checkpoints()[-1] / "trainer.pt")
+    with pytest.raises(UserError, match=r"00000010: holds no state of this trainer \('optimizer'\)"):
+        train(Slope(), Nothing(), options(), empty_run)

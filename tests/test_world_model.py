@@ -278,3 +278,13 @@ def test_it_learns_and_sigreg_alone_keeps_it_from_collapse(tmp_path: Path) -> No
         "without SIGReg the prediction error is made small by shrinking"
     )
     assert spread(z.flatten(0, 1))[1] < 0.1
+
+
+def test_wrong_lengths_are_refused(model: WorldModel) -> None:
+    context, block = model.context, model.frameskip * model.action_dim
+    with pytest.raises(ValueError, match=f"takes 1 to {context} latents"):
+        model.predict(torch.zeros(1, context + 1, model.latent), torch.zeros(1, context + 1, block))
+    with pytest.raises(ValueError, match="not 2 and 1"):
+        model.predict(torch.zeros(1, 2, model.latent), torch.zeros(1, 1, block))
+    with pytest.raises(ValueError, match="2 latents have 1 action blocks between them, not 2"):
+        model.rollout(torch.zeros(1, 2, model.latent), torch.zeros(1, 2, block), torch.zeros(1, 3, block))

@@ -1,12 +1,11 @@
 """Frames to features, and features to latents: the small conv encoder, timm's backbones, the projector."""
 
 import difflib
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import timm
 import torch
-from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from .config import EncoderConfig
@@ -63,12 +62,20 @@ def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
     """
     if config.name == "conv":
         return ConvEncoder(image_size, config.width, config.features)
+    return _build_timm(config, image_size)
+
+
+def _build_timm(config: EncoderConfig, image_size: int) -> nn.Module:
+    # Importing timm takes longer than importing torch: only who names one of its models waits for it.
+    import timm
+    from timm.layers import to_2tuple
+
     if not timm.is_model(config.name):
         close = difflib.get_close_matches(config.name, timm.list_models(), 3)
         hint = f"; timm has {', '.join(close)}" if close else ""
         raise UserError(f"model.encoder.name={config.name}: neither conv nor a timm model{hint}")
     try:
-        model = _create(config, image_size)
+        model = _create(timm.create_model, config, image_size)
         with torch.no_grad():
             features = model.eval()(torch.zeros(1, 3, image_size, image_size)).shape
         model.train()
@@ -91,14 +98,14 @@ def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
     return model
 
 
-def _create(config: EncoderConfig, image_size: int) -> nn.Module:
+def _create(create: Callable[..., nn.Module], config: EncoderConfig, image_size: int) -> nn.Module:
     options: dict[str, Any] = {"patch_size": config.patch_size} if config.patch_size else {}
     try:
         # Families with positions (ViT, Swin, ...) take the frame's size when they are built.
-        return timm.create_model(config.name, num_classes=0, img_size=image_size, **options)
+        return create(config.name, num_classes=0, img_size=image_size, **options)
     except TypeError:
         # The others take frames of any size, and no such argument.
-        return timm.create_model(config.name, num_classes=0, **options)
+        return create(config.name, num_classes=0, **options)
 
 
 class Encoder(nn.Module):

@@ -184,11 +184,17 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tup
     if checkpoints:
         state = run.load_trainer_state(checkpoints[-1])
         load_into(model, run.load_weights(checkpoints[-1]), checkpoints[-1])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"])
+            step, total = int(state["step"]), int(state["total"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise UserError(
+                f"{checkpoints[-1]}: holds no state of this trainer ({reason}); remove it"
+            ) from None
         if "rng_cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["rng_cuda"])
-        step, total = state["step"], state["total"]
     run.forget_after(step)
     return step, total
 

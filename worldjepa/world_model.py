@@ -60,7 +60,16 @@ class WorldModel(nn.Module):
         return z.reshape(*frames.shape[:-3], self.latent)
 
     def predict(self, z: Tensor, actions: Tensor) -> Tensor:
-        """Latents (B, T, D), 1 ≤ T ≤ C, and action blocks (B, T, k·A) to predicted next latents (B, T, D)."""
+        """Latents (B, T, D), 1 ≤ T ≤ C, and action blocks (B, T, k·A) to predicted next latents (B, T, D).
+
+        Raises:
+            ValueError: there are more latents than the context, or not as many action blocks as latents.
+        """
+        if not 1 <= z.shape[1] <= self.context or actions.shape[1] != z.shape[1]:
+            raise ValueError(
+                f"predict takes 1 to {self.context} latents and as many action blocks, "
+                f"not {z.shape[1]} and {actions.shape[1]}"
+            )
         return self.predictor(z, self.action_encoder(actions))
 
     def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
@@ -73,7 +82,14 @@ class WorldModel(nn.Module):
 
         Returns:
             (B, H, D), the latent after each of them.
+
+        Raises:
+            ValueError: `past` does not hold one block fewer than there are latents.
         """
+        if z.shape[1] < 1 or past.shape[1] != z.shape[1] - 1:
+            raise ValueError(
+                f"{z.shape[1]} latents have {z.shape[1] - 1} action blocks between them, not {past.shape[1]}"
+            )
         blocks = torch.cat([past, actions], 1)
         condition = self.action_encoder(blocks)
         seen = z.shape[1]
