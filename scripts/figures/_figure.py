@@ -26,12 +26,22 @@ from worldjepa.evaluation.figures import INK, QUIET
 ACCENT = "#c8553d"
 COLOURS = [INK, ACCENT, "#4d8f6f", "#d9a441", "#7a5c99", "#5b8fb9", QUIET]
 
+STYLE = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "savefig.dpi": 130,
+}
+
 Drawing = tuple[Figure, dict[str, Any], str]
 
 
 def make(script: str, draw: Callable[[], Drawing]) -> None:
     """Draw from seed 0; write NAME.png and NAME.json into the folder named on the command line, by default
-    `figures`; print where they are and the numbers that are not lists.
+    `figures`; print where they are and the single numbers.
 
     Args:
         script: the script's path; its stem is NAME.
@@ -49,19 +59,19 @@ def make(script: str, draw: Callable[[], Drawing]) -> None:
             UserError(f"{name}: {folder} is no folder that can be written: {error.strerror}")
         ) from None
     torch.manual_seed(0)
-    finish(folder / name, *draw())
+    with matplotlib.rc_context(STYLE):
+        finish(folder / name, *draw())
 
 
 def finish(path: Path, figure: Figure, numbers: dict[str, Any], caption: str) -> None:
     """Write `path`.png, the caption under the figure, and `path`.json, the caption among the numbers."""
     _write_under(figure, caption)
-    with matplotlib.rc_context({"savefig.dpi": 130}):
-        figure.savefig(path.with_suffix(".png"))
+    figure.savefig(path.with_suffix(".png"))
     numbers = {"caption": caption} | numbers
     text = json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False, default=lambda x: x.tolist())
     path.with_suffix(".json").write_text(text + "\n", "utf-8")
     for key, value in json.loads(text).items():
-        if not isinstance(value, list):
+        if not isinstance(value, list | dict):
             print(f"{key}: {value:.5g}" if isinstance(value, float) else f"{key}: {value}")
     print(f"wrote {path.with_suffix('.png')} and {path.with_suffix('.json')}")
 
@@ -69,17 +79,13 @@ def finish(path: Path, figure: Figure, numbers: dict[str, Any], caption: str) ->
 def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
     """A figure of `rows` × `columns` axes, in reading order, each row `height` inches high."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.title.set_fontsize(10)
-    return figure, axes
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _write_under(figure: Figure, caption: str) -> None:
     """Make the figure higher by the caption's lines and write them there."""
     width, height = figure.get_size_inches()
-    lines = textwrap.wrap(caption, int(16 * width))
+    lines = textwrap.wrap(caption, int(17 * width))
     below = 0.16 * len(lines) + 0.2
     figure.set_size_inches(width, height + below)
     figure.get_layout_engine().set(rect=(0, below / (height + below), 1, height / (height + below)))
