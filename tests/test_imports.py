@@ -15,7 +15,7 @@ ALLOWED = {
     "distributed": {"errors", "config"},
 }
 CORE = set(ALLOWED)
-ALLOWED["sigreg"] = CORE
+ALLOWED["sigreg"] = ALLOWED["univariate"] = CORE
 ALLOWED["encoders"] = CORE | {"sigreg"}
 ALLOWED["predictor"] = CORE | {"sigreg", "encoders"}
 ALLOWED["world_model"] = CORE | {"sigreg", "encoders", "predictor"}

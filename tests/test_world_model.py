@@ -202,7 +202,9 @@ def test_loss_equals_its_parts_written_out(batch: dict[str, Tensor]) -> None:
         for t in range(CONTEXT + 1)
         for k in range(5)
     ]
-    prediction, sigreg = torch.stack(errors).mean(), torch.tensor(np.mean(statistics), dtype=torch.float32)
+    # SIGReg's default: a reference batch of 128 in place of N.
+    sigreg = torch.tensor(128 / BATCH * np.mean(statistics), dtype=torch.float32)
+    prediction = torch.stack(errors).mean()
     torch.testing.assert_close(losses["prediction"], prediction)
     torch.testing.assert_close(losses["sigreg"], sigreg, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(losses["loss"], prediction + 0.3 * sigreg, rtol=1e-5, atol=1e-5)

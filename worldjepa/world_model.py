@@ -104,9 +104,8 @@ class WorldModel(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Next-latent prediction error + λ · SIGReg at each time step over the batch.
 
-        No stop-gradient and no averaged encoder: SIGReg alone keeps the latents from collapsing. Its
-        statistic
-        grows with the batch, so λ belongs to a batch size: LeWM publishes 0.09 at 128 windows.
+        No stop-gradient and no averaged encoder: SIGReg alone keeps the latents from collapsing. It counts as
+        at a batch of 128 windows, for which LeWM publishes λ = 0.09, whatever the batch is.
 
         Args:
             batch: "pixels" (B, C+1, H, W, 3) uint8, "action" (B, C, k·A) float32.

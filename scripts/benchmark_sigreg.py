@@ -1,0 +1,147 @@
+"""How fast SIGReg is: forward and backward, projection included, against the two published ways to write it.
+
+    python scripts/benchmark_sigreg.py              # 2 threads, float32, 1024 slices, 17 knots on [0, 3]
+    python scripts/benchmark_sigreg.py --fused      # and the fused form, which needs a C++ compiler
+
+The plain form takes a cosine and a sine at every knot of every projected sample (LeJEPA's MINIMAL.md, LeWM).
+The complex form is Algorithm 1 of the LeJEPA paper, with as many knots on [-3, 3]. Times are the least of
+several runs in milliseconds. Memory is what one forward and backward adds to a fresh process at its peak
+(Linux).
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from worldjepa.sigreg import EppsPulley, SIGReg
+
+T_MAX, KNOTS = 3.0, 17
+FORMS = ("plain", "complex", "ours", "fused")
+
+
+def plain(z: Tensor, slices: Tensor) -> Tensor:
+    """(..., N, D), (D, K) to a scalar, by real cosines and sines."""
+    t = torch.linspace(0, T_MAX, KNOTS)
+    target = torch.exp(-t.square() / 2)
+    weight = torch.full((KNOTS,), 2 * T_MAX / (KNOTS - 1))
+    weight[[0, -1]] = T_MAX / (KNOTS - 1)
+    angle = (z @ slices).unsqueeze(-1) * t
+    error = (angle.cos().mean(-3) - target).square() + angle.sin().mean(-3).square()
+    return (error @ (weight * target) * z.shape[-2]).mean()
+
+
+def algorithm_1(z: Tensor, slices: Tensor) -> Tensor:
+    """(..., N, D), (D, K) to a scalar, by complex exponentials."""
+    t = torch.linspace(-T_MAX, T_MAX, KNOTS)
+    target = torch.exp(-0.5 * t**2)
+    angle = (z @ slices).unsqueeze(-1) * t
+    error = ((1j * angle).exp().mean(-3) - target).abs().square().mul(target)
+    return (torch.trapz(error, t) * z.shape[-2]).mean()
+
+
+def make(form: str, num_slices: int) -> Callable[[Tensor], Tensor]:
+    """z (..., N, D) to the scalar, in one of `FORMS`; all on the same directions."""
+    ours = SIGReg(EppsPulley(T_MAX, KNOTS, fused=form == "fused"), num_slices, reference_batch=None).eval()
+    if form in ("ours", "fused"):
+        return ours
+    rule = plain if form == "plain" else algorithm_1
+    return lambda z: rule(z, ours.directions(z.shape[-1], z.device, z.dtype))
+
+
+def step(form: Callable[[Tensor], Tensor], z: Tensor) -> tuple[float, Tensor]:
+    """Value and gradient."""
+    z = z.detach().requires_grad_()
+    value = form(z)
+    value.backward()
+    assert z.grad is not None
+    return value.item(), z.grad
+
+
+def milliseconds(form: Callable[[Tensor], Tensor], z: Tensor, seconds: float) -> float:
+    """The least time of forward and backward, of as many as `seconds` hold and at least three."""
+    times: list[float] = []
+    first = time.perf_counter()
+    step(form, z)
+    while len(times) < 3 or time.perf_counter() - first < seconds:
+        began = time.perf_counter()
+        step(form, z)
+        times.append(time.perf_counter() - began)
+    return 1e3 * min(times)
+
+
+def megabytes(form: str, samples: int, dim: int, num_slices: int, threads: int) -> float:
+    """What a forward and backward adds to the peak memory of this process, which should be a fresh one."""
+    torch.set_num_threads(threads)
+    function, z = make(form, num_slices), torch.randn(samples, dim)
+    step(function, z[:8])  # threads, and the libraries' own buffers
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak counts from here on
+    before = peak()
+    step(function, z)
+    return (peak() - before) / 1024
+
+
+def peak() -> int:
+    """The most memory that this process has had, in KiB."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+
+def compare(z: Tensor, num_slices: int, forms: list[str], seconds: float) -> float:
+    """Print one row: times, ratios to the plain form, differences from it. Give our time."""
+    functions = {form: make(form, num_slices) for form in forms}
+    times = {form: milliseconds(function, z, seconds) for form, function in functions.items()}
+    value, gradient = step(functions["plain"], z)
+    our_value, our_gradient = step(functions["ours"], z)
+    error = float((our_gradient - gradient).norm() / gradient.norm())
+    row = f"{'×'.join(map(str, z.shape[:-1])):>8} {num_slices:>6}"
+    row += "".join(f"{times[form]:>11.2f}" for form in forms)
+    row += "".join(f"{times['plain'] / times[form]:>13.1f}×" for form in forms[2:])
+    print(row + f"{abs(our_value / value - 1):>9.0e}{error:>10.0e}", flush=True)
+    return times["ours"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--samples", type=int, nargs="+", default=[128, 512, 1024, 2048, 8192], metavar="N")
+    parser.add_argument("--dim", type=int, default=64, help="D (default 64)")
+    parser.add_argument("--slices", type=int, default=1024, help="K (default 1024)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1, help="for each form at each size (default 1)")
+    parser.add_argument("--fused", action="store_true", help="the fused form as well")
+    options = parser.parse_args()
+    dim, slices, threads, seconds = options.dim, options.slices, options.threads, options.seconds
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+
+    forms = list(FORMS if options.fused else FORMS[:-1])
+    setting = f"D = {dim}, {KNOTS} knots on [0, {T_MAX:g}], {threads} threads, torch {torch.__version__}"
+    print(f"forward + backward in ms: float32, {setting}")
+    ratios = "".join(f"{'plain/' + form:>14}" for form in forms[2:])
+    print(f"{'N':>8} {'K':>6}" + "".join(f"{form:>11}" for form in forms) + ratios + "   Δvalue Δgradient")
+    ours = {N: compare(torch.randn(N, dim), slices, forms, seconds) for N in options.samples}
+    # A training step of the CPU recipe: 4 time steps of 128 windows.
+    for num_slices in (256, 1024):
+        compare(torch.randn(4, 128, dim), num_slices, forms, seconds)
+
+    if {1024, 8192} <= ours.keys():
+        print(f"8 times the samples, 8192 against 1024: {ours[8192] / ours[1024]:.1f} times the time")
+    z = torch.randn(2048, dim)
+    once, twice = (milliseconds(make("ours", factor * slices), z, seconds) for factor in (1, 2))
+    print(f"twice the slices, N = 2048: {twice / once:.2f} times the time")
+
+    memory = {}
+    for form in FORMS[:3]:
+        with multiprocessing.get_context("spawn").Pool(1) as fresh:
+            memory[form] = fresh.apply(megabytes, (form, 2048, dim, slices, threads))
+    row = ", ".join(f"{form} {value:.0f} MB" for form, value in memory.items())
+    share = memory["ours"] / memory["plain"]
+    print(f"peak extra memory, N = 2048: {row}; ours is {share:.3f} of the plain form's")
+
+
+if __name__ == "__main__":
+    main()
