@@ -1,5 +1,7 @@
 """Which OpenGL draws, chosen before mujoco is first imported, and how well, chosen per environment."""
 
+import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -29,6 +31,7 @@ def choose_backend() -> str:
     Raises:
         OpenGLUnavailable: nothing draws.
     """
+    _load_triton()
     found = os.environ.get("WORLDJEPA_GL_CHECKED")
     if found is not None and found == os.environ.get("MUJOCO_GL", "default"):
         return found
@@ -49,6 +52,13 @@ def choose_backend() -> str:
         "`apt-get install libegl1` or `apt-get install libosmesa6`"
         + (f", or unset MUJOCO_GL={asked}" if asked else "")
     )
+
+
+def _load_triton() -> None:
+    """Where torch brings Triton, load it now: it and Mesa each carry an LLVM, and Triton loaded after Mesa,
+    as torch's optimizers do on their first use, ends the process with a segmentation fault. It takes 0.2 s."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton._C.libtriton")
 
 
 def _variables(backend: str) -> dict[str, str]:

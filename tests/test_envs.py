@@ -443,3 +443,17 @@ def test_registering_is_all_that_the_package_does():
     assert {f"worldjepa/{name}-v0" for name in TASKS} <= set(gymnasium.registry)
     assert "envs" not in sys.modules, "only worldjepa.envs, or every id would be registered twice"
     assert worldjepa.envs.TASKS is TASKS
+
+
+def test_torch_can_load_its_compiler_after_an_environment_was_drawn() -> None:
+    """Triton's LLVM after Mesa's ends the process, so the environment loads Triton first."""
+    program = """
+import gymnasium
+env = gymnasium.make("worldjepa.envs:worldjepa/Reacher-v0", image_size=8)
+env.reset(seed=0)
+import torch._dynamo
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+env.close()
+"""
+    done = python(program)
+    assert done.returncode == 0, done.stderr

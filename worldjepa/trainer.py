@@ -1,5 +1,6 @@
 """The one visible loop, for any model with `loss(batch) -> dict`: it knows neither actions nor views."""
 
+import contextlib
 import copy
 import math
 import signal
@@ -15,6 +16,10 @@ from tqdm import tqdm
 from .config import TrainConfig
 from .errors import UserError
 from .run import Run, load_into
+
+with contextlib.suppress(ImportError):
+    # Before an environment of a user's own draws with Mesa; ours see to that themselves (envs/rendering.py).
+    import triton  # noqa: F401
 
 # Every n steps, and at the last: function(model in evaluation mode, step).
 Callback = tuple[int, Callable[[Any, int], None]]
