@@ -56,7 +56,7 @@ def choose_backend() -> str:
 
 def _load_triton() -> None:
     """Where torch brings Triton, load it now: it and Mesa each carry an LLVM, and Triton loaded after Mesa,
-    as torch's optimizers do on their first use, ends the process with a segmentation fault (0.2 s)."""
+    as torch's optimizers do on their first use, ends the process with a segmentation fault."""
     with contextlib.suppress(ImportError):
         importlib.import_module("triton._C.libtriton")
 
