@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from worldjepa.data.shards import Store, write_shard
 from worldjepa.data.windows import Windows
+from worldjepa.sigreg import EppsPulley, SIGReg
 
 SPEED = 0.1
 
@@ -112,6 +113,7 @@ class DotModel(nn.Module):
     def __init__(self, moves: float = 1.0):
         super().__init__()
         self.moves = nn.Parameter(torch.tensor(moves))
+        self.sigreg = SIGReg(EppsPulley(), num_slices=4)
 
     def encode(self, frames: Tensor) -> Tensor:
         light = frames.double()[..., 0]

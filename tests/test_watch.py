@@ -79,6 +79,8 @@ def test_rank_and_spread_are_those_of_all_latents(empty_run: Run, batch: dict[st
     assert row["latent/std_min"] == pytest.approx(float(z.std(0).min()))
     assert row["latent/std_mean"] == pytest.approx(float(z.std(0).mean()))
     assert row["latent/rank"] > 3.5
+    # 2 ∫_0^3 exp(-t²/2) (1 - exp(-t²)) dt, by 17 knots.
+    assert row["train/sigreg_floor"] == pytest.approx(1.0525, abs=1e-4)
 
 
 @torch.no_grad()

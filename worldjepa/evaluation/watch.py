@@ -20,8 +20,17 @@ from .goals import play, sample_goals, summary
 from .pictures import tile
 
 
+# TensorBoard's page "custom scalars": what belongs in one chart.
+LAYOUT = {
+    "training": {
+        "SIGReg, and what a perfect Gaussian gives": ["Multiline", ["train/sigreg$", "train/sigreg_floor"]],
+        "rollout error by horizon": ["Multiline", ["eval/rollout_error_"]],
+    }
+}
+
+
 def watch_latents(run: Run, batch: dict[str, Tensor], context: int) -> Callable[[WorldModel, int], None]:
-    """Rank and spread of held-out latents, and the rollout's error at each horizon.
+    """Rank and spread of held-out latents, SIGReg's floor, and the rollout's error at each horizon.
 
     Args:
         batch: held-out windows of `context` + H frames.
@@ -37,6 +46,7 @@ def watch_latents(run: Run, batch: dict[str, Tensor], context: int) -> Callable[
         flat = z.flatten(0, 1)
         smallest, mean = spread(flat)
         scalars = {"latent/rank": rank_me(flat), "latent/std_min": smallest, "latent/std_mean": mean}
+        scalars["train/sigreg_floor"] = model.sigreg.floor
         imagined = model.rollout(z[:, :context], actions[:, : context - 1], actions[:, context - 1 :]).float()
         future, present = z[:, context:], z[:, context - 1 : context]
         error = (imagined - future).square().mean((0, 2))
@@ -85,6 +95,7 @@ def callbacks(
         chosen = np.sort(np.random.default_rng(0).permutation(len(windows))[:128])
         batch = windows.batch(chosen)
         result.append((config.train.evaluate_every, watch_latents(run, batch, config.data.context)))
+        run.writer.add_custom_scalars(LAYOUT)
         run.writer.add_image("data/frames", tile(batch["pixels"][:8].numpy()), 0, dataformats="HWC")
     if env is not None and config.train.evaluate_goals:
         result.append((config.train.evaluate_every, watch_goals(run, config, env, store, episodes)))
