@@ -21,7 +21,7 @@ from worldjepa.trainer import train
 from worldjepa.world_model import WorldModel
 
 CONTEXT, HORIZON = 3, 4
-SCALARS = {"step", "latent/rank", "latent/std_min", "latent/std_mean"} | {
+SCALARS = {"step", "latent/rank", "train/sigreg_floor", "latent/std_min", "latent/std_mean"} | {
     f"eval/rollout_{kind}_{h}" for kind in ("error", "gain") for h in range(1, HORIZON + 1)
 }
 GOOD_PLANS = [

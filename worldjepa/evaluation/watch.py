@@ -19,7 +19,6 @@ from .geometry import rank_me, spread
 from .goals import play, sample_goals, summary
 from .pictures import tile
 
-
 # TensorBoard's page "custom scalars": what belongs in one chart.
 LAYOUT = {
     "training": {
