@@ -74,7 +74,7 @@ def draw() -> Drawing:
     errors = [moment_errors(k) for k in counts]
     # Over the size of the moments, absolute ones where they are 0, since the sums cancel.
     matched = [
-        abs(error) / float((nodes(k)[1] * nodes(k)[0].abs() ** (i + 1)).sum())
+        abs(error) / max(1.0, float((nodes(k)[1] * nodes(k)[0].abs() ** (i + 1)).sum()))
         for k, row in zip(counts, errors, strict=True)
         for i, error in enumerate(row[:-1])
     ]
