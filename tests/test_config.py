@@ -24,7 +24,7 @@ def test_every_option_is_described_once() -> None:
     assert names == list(leaves(dataclasses.asdict(Config())))
     assert len(set(names)) == len(names) > 60
     described = {name: (default, meaning) for name, default, meaning in describe()}
-    assert described["train.learning_rate"] == ("0.002", "AdamW's peak learning rate")
+    assert described["train.learning_rate"] == ("0.001", "AdamW's peak learning rate")
     assert described["run"] == ("runs/${name}", "the run folder")
     assert described["model.predictor.projector"][0] == "false"
 

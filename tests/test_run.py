@@ -54,7 +54,7 @@ def test_other_options_in_a_trained_run_are_refused_and_listed(empty_run: Run) -
         Run.create_or_open(other)
     message = str(raised.value)
     assert str(empty_run.path) in message
-    assert "model.latent: 16, now 8; train.learning_rate: 0.002, now 0.5" in message
+    assert "model.latent: 16, now 8; train.learning_rate: 0.001, now 0.5" in message
     assert "plan.goals" not in message
 
 

@@ -81,7 +81,7 @@ class SIGRegConfig:
 
 @dataclass
 class ModelConfig:
-    latent: int = option(96, "D, size of the latent")
+    latent: int = option(112, "D, size of the latent")
     projector_hidden: int = option(256, "hidden units of the BatchNorm MLP after the encoder")
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
@@ -95,7 +95,7 @@ class TrainConfig:
     minutes: float = option(
         6.0, "training time, turned into steps after a timed warm-up; used when steps is 0"
     )
-    learning_rate: float = option(2e-3, "AdamW's peak learning rate")
+    learning_rate: float = option(1e-3, "AdamW's peak learning rate")
     weight_decay: float = option(1e-3, "AdamW's weight decay, on matrices and kernels only")
     warmup: float = option(0.05, "share of the steps with a rising learning rate; then cosine to 0")
     clip: float = option(1.0, "largest gradient norm")
