@@ -96,6 +96,9 @@ def draw() -> Drawing:
         axis.set(
             xlabel="r" if kind == "k-NN" else "h", title=f"{kind}: ISB over that of the\nisotropic Gaussian"
         )
+    for axis in axes[1:]:
+        axis.set_yticks([0.6, 0.8, 1, 2, 3], labels=["0.6", "0.8", "1", "2", "3"])
+        axis.yaxis.set_minor_locator(NullLocator())
     axes[1].legend()
 
     beaten = curves["k-NN"]["disc, soft edge"] < curves["k-NN"]["isotropic Gaussian"]
