@@ -20,7 +20,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from worldjepa.errors import UserError
 from worldjepa.evaluation.figures import INK, QUIET
 
 ACCENT = "#c8553d"
@@ -55,9 +54,7 @@ def make(script: str, draw: Callable[[], Drawing]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SystemExit(
-            UserError(f"{name}: {folder} is no folder that can be written: {error.strerror}")
-        ) from None
+        parser.error(f"{folder} is no folder that can be written: {error.strerror}")
     torch.manual_seed(0)
     with matplotlib.rc_context(STYLE):
         finish(folder / name, *draw())
