@@ -15,7 +15,9 @@ ALLOWED = {
     "distributed": {"errors", "config"},
 }
 CORE = set(ALLOWED)
-ALLOWED["sigreg"] = ALLOWED["univariate"] = CORE
+ALLOWED["harmonics"] = set()
+ALLOWED["sigreg"] = CORE | {"harmonics"}
+ALLOWED["univariate"] = CORE
 ALLOWED["encoders"] = CORE | {"sigreg"}
 ALLOWED["predictor"] = CORE | {"sigreg", "encoders"}
 ALLOWED["world_model"] = CORE | {"sigreg", "encoders", "predictor"}

@@ -8,16 +8,13 @@ data parallelism the samples are those of all ranks (`distributed.py`).
 """
 
 import math
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from .distributed import sum_samples
 from .errors import UserError
+from .harmonics import harmonic_sums
 
 
 class SIGReg(nn.Module):
@@ -114,9 +111,8 @@ class EppsPulley(nn.Module):
     over [-t_max, t_max]. The integrand is even, so the trapezoid rule runs over [0, t_max] and is doubled.
     With growing t_max and knots it becomes a double sum over samples, the BHEP statistic.
 
-    Neither sines nor cosines of t_j·x are taken or stored: they follow from those of t_1·x by angle addition,
-    block by block, in the backward once more. So memory is linear in the samples, whatever the knots. The
-    second derivative is not implemented: asking for it raises a RuntimeError.
+    Neither sines nor cosines of t_j·x are taken or stored (`harmonics.py`): memory is linear in the samples,
+    whatever the knots. The second derivative is not implemented: asking for it raises a RuntimeError.
 
     Args:
         t_max: upper end of the quadrature.
@@ -124,8 +120,7 @@ class EppsPulley(nn.Module):
         bandwidth: σ of the weight; √2 makes it exp(-t²/2), as in the paper's Algorithm 1.
         debiased: take (N·|φ_N|² - 1) / (N - 1), which has no bias, for |φ_N|² (Theorem 6); it may be
             negative. At N = 1 nothing is taken off.
-        fused: sums and gradient go through torch.compile: about three times faster on a CPU, after up
-            to a minute of compiling, and it needs a C++ compiler there, Triton on a GPU.
+        fused: leave sums and gradient to torch.compile (see `harmonic_sums`).
 
     Raises:
         UserError: an argument out of its range.
@@ -170,7 +165,7 @@ class EppsPulley(nn.Module):
         x = x if x.dtype == torch.float64 else x.float()
         t, target, weight = (value[:, None] for value in self.quadrature(x))
         rows = x.reshape(-1, x.shape[-1])
-        sums = _HarmonicSums.apply(rows, self.t_max / (self.knots - 1), len(t), self.fused)
+        sums = harmonic_sums(rows, self.t_max / (self.knots - 1), len(t), fused=self.fused)
         sums, count = sum_samples(sums, x.shape[-1])
         cosine, sine = (sums / count).unbind(1)
         error = (cosine - target).square() + sine.square()
@@ -182,89 +177,3 @@ class EppsPulley(nn.Module):
     def extra_repr(self) -> str:
         quadrature = f"t_max={self.t_max}, knots={self.knots}, bandwidth={self.bandwidth:.4g}"
         return f"{quadrature}, debiased={self.debiased}"
-
-
-class _HarmonicSums(torch.autograd.Function):
-    """Rows of samples (R, N) to Σ_n cos(j·a·x_n) and Σ_n sin(j·a·x_n), j = 1..J, as (J, 2, R)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, a: float, J: int, fused: bool) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.arguments = a, fused
-        sums = x.new_empty(2 * (J + J % 2), len(x))
-        for rows in _blocks(x, fused):
-            sums[:, rows] = _kernels(fused)[0](x[rows] * a, (J + 1) // 2)
-        return sums.unflatten(0, (-1, 2))[:J]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (x,), (a, fused) = ctx.saved_tensors, ctx.arguments
-        J = len(gradient)
-        frequency = a * torch.arange(1, J + 1, device=x.device, dtype=x.dtype)[:, None]
-        coefficients = x.new_zeros(J + J % 2, 2, len(x))
-        coefficients[:J, 0] = frequency * gradient[:, 1]
-        coefficients[:J, 1] = -frequency * gradient[:, 0]
-        coefficients = coefficients.view(-1, 4, len(x), 1)
-        result = torch.empty_like(x)
-        for rows in _blocks(x, fused):
-            result[rows] = _kernels(fused)[1](x[rows] * a, coefficients[:, :, rows])
-        return result, None, None, None
-
-
-def _blocks(x: Tensor, fused: bool) -> Iterator[slice]:
-    """Slices of the rows of `x` (R, N): what a block works on, 13 times its size, stays in a CPU's cache;
-    elsewhere it is large enough to be worth a launch. A fused block keeps nothing."""
-    samples = x.numel() if fused else 2**17 if x.device.type == "cpu" else 2**21
-    rows = max(1, samples // x.shape[1])
-    return (slice(first, first + rows) for first in range(0, len(x), rows))
-
-
-@cache
-def _kernels(fused: bool) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    return (torch.compile(_sums), torch.compile(_series)) if fused else (_sums, _series)
-
-
-def _sums(angle: Tensor, groups: int) -> Tensor:
-    """Angles (R, N) to the sums over N of their `groups` groups of harmonics, (4·groups, R)."""
-    return torch.cat([sign * group.sum(-1) for sign, group in _harmonics(angle, groups)])
-
-
-def _series(angle: Tensor, coefficients: Tensor) -> Tensor:
-    """Angles (R, N) to the trigonometric series with `coefficients` (groups, 4, R, 1), (R, N)."""
-    series: Tensor | None = None
-    for (sign, group), coefficient in zip(_harmonics(angle, len(coefficients)), coefficients, strict=True):
-        if series is None:
-            series = group * coefficient
-        else:
-            series.addcmul_(group, coefficient, value=sign)
-    assert series is not None
-    return series.sum(0)
-
-
-def _harmonics(angle: Tensor, groups: int) -> Iterator[tuple[int, Tensor]]:
-    """Cosine and sine of k·angle and of (k+1)·angle, as (4, *angle.shape), for k = 1, 3, 5, ..., each with
-    the sign that its group has to be multiplied by; a group is overwritten two groups later.
-
-    By angle addition, f(k+2) = 2 cos(2·angle) · f(k) - f(k-2) for either function. Steps of two instead of
-    one, cos(2·angle) from the sine, and a start afresh after 32 harmonics keep the error in float32 at that
-    of sines and cosines taken one by one: near 0 it grows with the square of the steps. The signs let every
-    group be one fused operation in place.
-    """
-    cosine, sine = angle.cos(), angle.sin()
-    now = torch.stack([cosine, sine, 1 - 2 * sine * sine, 2 * sine * cosine])
-    before = torch.stack([cosine, -sine, torch.ones_like(sine), torch.zeros_like(sine)])
-    step = 2 * now[2]
-    for group in range(groups):
-        if group and group % 16 == 0:
-            before, now = _two_harmonics(angle, 2 * group - 1), _two_harmonics(angle, 2 * group + 1)
-        elif group:
-            before.addcmul_(step, now, value=-1 if group % 2 else 1)
-            now, before = before, now
-        yield (1, -1, -1, 1)[group % 4], now
-
-
-def _two_harmonics(angle: Tensor, k: int) -> Tensor:
-    """Cosine and sine of k·angle and of (k+1)·angle, as (4, *angle.shape), taken one by one."""
-    first, second = k * angle, (k + 1) * angle
-    return torch.stack([first.cos(), first.sin(), second.cos(), second.sin()])
