@@ -1,5 +1,6 @@
 """What several test files share. Data sets are made once per session; tests only read them."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from worldjepa.data.collect import collect, collect_episode, make_env
 from worldjepa.data.shards import shard_path, write_shard
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Begun in the background of a shell, where Ctrl-C is ignored, the tests send it all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -88,3 +88,9 @@ def test_x_distribution(tmp_path: Path) -> None:
     assert after["2 dimensions"]["VCReg"] > 0.95
     assert after["2 dimensions"]["Epps-Pulley"] < 0.3
     assert after["1024 dimensions"]["Epps-Pulley"] > 0.7
+
+
+@pytest.mark.slow
+def test_resampling(tmp_path: Path) -> None:
+    final = drawn("resampling", tmp_path)["final"]
+    assert final["resampled"]["16"] < min(final["fixed"].values())

@@ -110,6 +110,7 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
     total = frames_before + sum(len(_episodes(config, i)) for i in shards) * config.episode_length
     with (
         _one_thread_each(),
+        _ctrl_c_noted() as ctrl_c,
         ProcessPoolExecutor(workers, context, _start_worker, (env, config, counter)) as pool,
         tqdm(total=total, initial=frames_before, unit=" frames", desc="collect", smoothing=0.05) as bar,
     ):
@@ -118,6 +119,8 @@ def _run(folder: Path, env: EnvConfig, config: CollectConfig, shards: list[int],
                 waiting = {pool.submit(_collect_shard, folder, i) for i in shards}
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                if ctrl_c:
+                    raise KeyboardInterrupt
                 for future in done:
                     future.result()
                 bar.update(frames_before + counter.value - bar.n)
@@ -149,6 +152,24 @@ def _ctrl_c_waits() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ctrl_c_noted() -> Iterator[list[int]]:
+    """A list that gets the signal's number at Ctrl-C, in place of an exception at whatever line is under way.
+
+    One in the middle of `wait` would leave locks of futures held, and the pool would wait for them for ever.
+    """
+    noted: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
