@@ -36,9 +36,9 @@ class _HarmonicSums(torch.autograd.Function):
         sums = x.new_empty(J + J % 2, 2, len(x))
         for rows, work in _blocks(x, arrays=10):
             groups = _harmonics(x[rows], a, len(sums) // 2, work)
-            for pair, (sign, group) in zip(sums.split(2), groups, strict=True):
-                pair[..., rows] = sign * group.sum(-1)
-        return sums[:J]
+            for pair, group in zip(sums.split(2), groups, strict=True):
+                torch.sum(group, -1, out=pair[..., rows])
+        return sums.mul_(_signs(sums))[:J]
 
     @staticmethod
     @once_differentiable
@@ -52,12 +52,15 @@ class _HarmonicSums(torch.autograd.Function):
         series[:J, 1, :, 0] = -frequency * gradient[:, 0]
         if fused:
             return _fused()[1](x, a, series[:J]), None, None, None
+        series.mul_(_signs(series))
         result = torch.empty_like(x)
         for rows, work in _blocks(x, arrays=14):
-            terms = work[10:].unflatten(0, (2, 2)).zero_()
+            terms = work[10:].unflatten(0, (2, 2))
+            pairs = iter(series[..., rows, :].split(2))
             groups = _harmonics(x[rows], a, len(series) // 2, work)
-            for pair, (sign, group) in zip(series.split(2), groups, strict=True):
-                terms.addcmul_(group, pair[:, :, rows], value=sign)
+            torch.mul(next(groups), next(pairs), out=terms)
+            for pair, group in zip(pairs, groups, strict=True):
+                terms.addcmul_(group, pair)
             torch.sum(terms, (0, 1), out=result[rows])
         return result, None, None, None
 
@@ -72,10 +75,15 @@ def _blocks(x: Tensor, arrays: int) -> Iterator[tuple[slice, Tensor]]:
         yield slice(first, first + rows), work[:, : len(x) - first]
 
 
-def _harmonics(x: Tensor, a: float, groups: int, work: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Cosine and sine of k·a·x and of (k+1)·a·x, as (2, 2, *x.shape), for k = 1, 3, 5, ..., each with the
-    sign that its group has to be multiplied by; a group is overwritten two groups later. `work` is (10 or
-    more, *x.shape).
+def _signs(pairs: Tensor) -> Tensor:
+    """What a row for every harmonic, (2·groups, ...), has to be multiplied by: see `_harmonics`."""
+    signs = [(1.0, -1.0, -1.0, 1.0)[row // 2 % 4] for row in range(len(pairs))]
+    return pairs.new_tensor(signs).view(-1, *[1] * (pairs.ndim - 1))
+
+
+def _harmonics(x: Tensor, a: float, groups: int, work: Tensor) -> Iterator[Tensor]:
+    """Cosine and sine of k·a·x and of (k+1)·a·x, as (2, 2, *x.shape), for k = 1, 3, 5, ..., each but for the
+    sign of its group (`_signs`); a group is overwritten two groups later. `work` is (10 or more, *x.shape).
 
     By angle addition, f(k+2) = 2 cos(2·a·x) · f(k) - f(k-2) for either function. Steps of two instead of one,
     cos(2·a·x) from the sine, and a start afresh after 32 harmonics keep the error in float32 at that of sines
@@ -102,7 +110,7 @@ def _harmonics(x: Tensor, a: float, groups: int, work: Tensor) -> Iterator[tuple
         elif group:
             before.addcmul_(step, now, value=-1 if group % 2 else 1)
             now, before = before, now
-        yield (1, -1, -1, 1)[group % 4], now
+        yield now
 
 
 def _cosine_and_sine(angle: Tensor, out: Tensor) -> None:
