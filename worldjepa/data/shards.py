@@ -6,6 +6,7 @@ else the environment tells (`observation`, `qpos`, `qvel`, `state`), `step_idx` 
 under a temporary name, synced and renamed: whatever carries the name `shard-*.h5` is whole.
 """
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +15,16 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5o
 
 from ..errors import UserError
+from .columns import Column, FileMap, column
+from .provenance import SCHEMA, checksum, describe
 
-SCHEMA = 1
 PER_EPISODE = ("ep_len", "ep_offset")
+# Mapped pages count as this process's memory once they are read. Of larger data they are let go each time
+# that so many bytes were read; it costs a fault when they are read again, no access to the disk.
+MAPPED_BYTES = 1 << 30
 
 
 def write_shard(path: Path, episodes: Sequence[dict[str, np.ndarray]], about: dict[str, Any]) -> None:
@@ -36,10 +42,9 @@ def write_shard(path: Path, episodes: Sequence[dict[str, np.ndarray]], about: di
     columns["ep_offset"] = np.cumsum(lengths) - lengths
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
-        file.attrs["schema"] = SCHEMA
-        file.attrs["about"] = json.dumps(about, sort_keys=True)
+        describe(file, about)
         for name, values in columns.items():
-            file.create_dataset(name, data=values)
+            file.create_dataset(name, data=values).attrs["crc32"] = checksum(values)
     sync(temporary)
     os.replace(temporary, path)
     sync(path.parent)
@@ -59,23 +64,33 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 class Shard:
-    """One HDF5 file, its contiguous columns mapped into memory, others read through h5py.
+    """One HDF5 file, its columns read from its memory map where that is possible.
+
+    Attributes:
+        lengths, offsets: frames and first row of each episode, (E,) int64.
+        columns: the columns of frames, by name.
+        about, versions: how it was collected, and with which versions, or None.
+        checksums: CRC-32 of each column that has one.
 
     Raises:
-        UserError: the file is missing, damaged, or has other columns than the layout's.
+        UserError: the file is missing, damaged, compressed in a way that can't be read, or has other columns
+            than the layout's.
     """
 
     def __init__(self, path: Path):
         self.path = path
         try:
-            file = h5py.File(path, "r")
-            self.about = json.loads(file.attrs["about"]) if "about" in file.attrs else None
+            # Locks keep writers away, whom a finished file has no more; some network storage has no locks.
+            file = h5py.File(path, "r", locking="best-effort")
+            self.about, self.versions = (
+                json.loads(file.attrs[name]) if name in file.attrs else None for name in ("about", "versions")
+            )
             schema = int(file.attrs.get("schema", SCHEMA))
-            datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            # The low level: ten thousand columns of a large data set are opened in a second.
+            found = {name: h5o.open(file.id, name.encode()) for name in file}
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path}: not a whole HDF5 file ({' '.join(str(error).split())}); collect it again"
-            ) from None
+            raise UserError(_why(path, error)) from None
+        datasets = {name: item for name, item in found.items() if isinstance(item, h5py.h5d.DatasetID)}
         if schema > SCHEMA:
             raise UserError(
                 f"{path}: written by a newer worldjepa (schema {schema}, this one reads {SCHEMA})"
@@ -85,19 +100,27 @@ class Shard:
             raise UserError(f"{path}: has no column {missing[0]}; the layout is in worldjepa/data/shards.py")
         self._file = file
         try:
-            self.lengths, self.offsets = (datasets[name][:] for name in PER_EPISODE)
-            self.columns = {
-                name: _map(path, item) for name, item in datasets.items() if name not in PER_EPISODE
-            }
+            self._map = FileMap(path)
+            every = {name: column(file, name, item, self._map) for name, item in datasets.items()}
+            self.lengths, self.offsets = (np.array(every.pop(name)[...]) for name in PER_EPISODE)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged ({' '.join(str(error).split())}); collect it again") from None
+            raise UserError(_why(path, error)) from None
+        self.columns: dict[str, Column] = every
         self._check()
+
+    @property
+    def checksums(self) -> dict[str, int]:
+        return {name: int(item.attrs["crc32"]) for name, item in self._file.items() if "crc32" in item.attrs}
+
+    def release(self) -> None:
+        """Let go of the mapped pages."""
+        self._map.release()
 
     def _check(self) -> None:
         pixels, action = self.columns["pixels"], self.columns["action"]
-        if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+        if len(pixels.shape) != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
             raise UserError(f"{self.path}: pixels are {pixels.dtype} {pixels.shape}, not uint8 (N, H, W, 3)")
-        if action.ndim != 2 or action.dtype.kind not in "fiu":
+        if len(action.shape) != 2 or action.dtype.kind not in "fiu":
             raise UserError(f"{self.path}: action is {action.dtype} {action.shape}, not numbers (N, A)")
         for name, values in zip(PER_EPISODE, (self.lengths, self.offsets), strict=True):
             if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -105,25 +128,22 @@ class Shard:
                     f"{self.path}: {name} is {values.dtype} {values.shape}, not whole numbers (E,)"
                 )
         self.lengths, self.offsets = self.lengths.astype(np.int64), self.offsets.astype(np.int64)
-        rows = len(action)
+        rows = action.shape[0]
         if not len(self.lengths) or self.lengths.shape != self.offsets.shape or self.lengths.min() < 1:
             raise UserError(f"{self.path}: holds no whole episode")
         if self.offsets.min() < 0 or (self.offsets + self.lengths).max() > rows:
             raise UserError(f"{self.path}: an episode reaches past the {rows} rows")
-        for name, column in self.columns.items():
-            if not column.ndim or len(column) != rows:
-                raise UserError(
-                    f"{self.path}: column {name} has shape {column.shape}, action has {rows} rows"
-                )
+        for name, found in self.columns.items():
+            if not found.shape or found.shape[0] != rows:
+                raise UserError(f"{self.path}: column {name} has shape {found.shape}, action has {rows} rows")
 
 
-def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray | h5py.Dataset:
-    """A contiguous column as a memory map (a read is then a copy from the page cache), any other as it is."""
-    offset = dataset.id.get_offset()
-    # Text of free length lies elsewhere in the file: its rows here are only pointers.
-    if offset is None or not dataset.size or dataset.dtype.hasobject:
-        return dataset
-    return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+def _why(path: Path, error: Exception) -> str:
+    """Why a file can't be opened, in a line."""
+    reason = " ".join(str(error).split())
+    if getattr(error, "errno", None) == errno.EMFILE:
+        return f"{path}: too many open files; raise `ulimit -n`, or merge shards (`worldjepa data merge`)"
+    return f"{path}: not a whole HDF5 file ({reason}); collect it again"
 
 
 class Store:
@@ -148,10 +168,11 @@ class Store:
         files = sorted(self.path.glob("shard-*.h5")) if self.path.is_dir() else [self.path]
         if not files:
             raise UserError(f"data.path={path}: holds no shard-*.h5; `worldjepa collect` makes them")
+        _allow_open_files(2 * len(files))
         self.shards = [Shard(file) for file in files]
         first = self.shards[0]
         for shard in self.shards[1:]:
-            for name in ("pixels", "action"):
+            for name in first.columns.keys() & shard.columns.keys():
                 here, there = shard.columns[name].shape[1:], first.columns[name].shape[1:]
                 if here != there:
                     raise UserError(
@@ -163,13 +184,15 @@ class Store:
         self.lengths = np.concatenate([shard.lengths for shard in self.shards])
         self._shard_of = np.repeat(np.arange(len(self.shards)), [len(s.lengths) for s in self.shards])
         self._offset_of = np.concatenate([shard.offsets for shard in self.shards])
+        self._large = sum(file.stat().st_size for file in files) > MAPPED_BYTES
+        self._read_bytes = 0
 
     def gather(self, column: str, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """Rows of a column.
+        """Rows of a column, all of whose numbers are finite.
 
         Args:
             column: its name.
-            episodes: (n,) episode of each request.
+            episodes: (n,) episode of each request, n at least 1.
             steps: (n, T) steps within that episode.
 
         Returns:
@@ -178,19 +201,7 @@ class Store:
         Raises:
             UserError: the data have no such column, it can't be read, or a number asked for is not finite.
         """
-        shards = self._shard_of[episodes]
-        rows = self._offset_of[episodes][:, None] + steps
-        result: np.ndarray | None = None
-        for index in np.unique(shards):
-            shard = self.shards[index]
-            if column not in shard.columns:
-                raise UserError(f"{shard.path}: has no column {column}")
-            here = shards == index
-            values = _rows(shard.columns[column], rows[here])
-            if result is None:
-                result = np.empty((*rows.shape, *values.shape[2:]), values.dtype)
-            result[here] = values
-        assert result is not None, "gather needs at least one request"
+        result = self.read(column, episodes, steps)
         if result.dtype.kind == "f" and not np.isfinite(result).all():
             bad = episodes[~np.isfinite(result).reshape(len(episodes), -1).all(1)][0]
             raise UserError(
@@ -198,20 +209,62 @@ class Store:
             )
         return result
 
+    def read(self, column: str, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """As `gather`, finite or not.
+
+        Raises:
+            UserError: the data have no such column, or it can't be read.
+        """
+        shards = self._shard_of[episodes].tolist()
+        rows = self._offset_of[episodes][:, None] + steps
+        columns = {}
+        for index in sorted(set(shards)):
+            if column not in self.shards[index].columns:
+                raise UserError(f"{self.shards[index].path}: has no column {column}")
+            columns[index] = self.shards[index].columns[column]
+        first = columns[shards[0]]
+        dtype = first.dtype
+        if len(columns) > 1 and not dtype.hasobject:
+            dtype = np.result_type(*(each.dtype for each in columns.values()))
+        result = np.empty((*rows.shape, *first.shape[1:]), dtype)
+        for index, out, wanted in zip(shards, result, _slices(rows), strict=True):
+            try:
+                out[...] = columns[index][wanted]
+            except OSError as error:
+                reason = " ".join(str(error).split())
+                raise UserError(
+                    f"{self.shards[index].path}: column {column} can't be read ({reason})"
+                ) from None
+        self._read_bytes += result.nbytes
+        if self._large and self._read_bytes > MAPPED_BYTES:
+            self._read_bytes = 0
+            for shard in self.shards:
+                shard.release()
+        return result
+
     def has(self, column: str) -> bool:
         """Whether every shard has the column."""
         return all(column in shard.columns for shard in self.shards)
 
 
-def _rows(column: np.ndarray | h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    if isinstance(column, np.ndarray):
-        return column[rows]
-    # h5py wants increasing row numbers, each once.
-    unique, where = np.unique(rows, return_inverse=True)
+def _slices(rows: np.ndarray) -> list[Any]:
+    """Row numbers (n, T), as slices where requests go up by one and the same step: a slice is read faster."""
+    if not rows.shape[1]:
+        return [slice(0, 0)] * len(rows)
+    steps = np.diff(rows, axis=1)
+    step = int(steps.flat[0]) if steps.size else 1
+    if step < 1 or (steps != step).any():
+        return list(rows)
+    return [slice(a, b, step) for a, b in zip(rows[:, 0].tolist(), (rows[:, -1] + 1).tolist(), strict=True)]
+
+
+def _allow_open_files(count: int) -> None:
+    """A memory map holds its file open: raise the process's own limit where it is too low."""
     try:
-        return column[unique][where.reshape(rows.shape)]
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{column.file.filename}: column {column.name[1:]} can't be read ({reason})"
-        ) from None
+        import resource
+    except ImportError:
+        return  # no such limit on this system
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 256
+    if soft < needed and (hard == resource.RLIM_INFINITY or needed <= hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
