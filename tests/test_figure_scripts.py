@@ -91,6 +91,21 @@ def test_x_distribution(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sweeps(tmp_path: Path) -> None:
+    numbers = drawn("sweeps", tmp_path)
+    means = {
+        name: [[sum(seeds) / len(seeds) for seeds in row] for row in numbers[name]]
+        for name in ("correlation_of_squares_after", "move_of_the_two_coordinates_in_that_of_the_others")
+    }
+    for after, move in zip(*means.values(), strict=True):
+        # Told apart in 3 dimensions, blurred like the rest in 512, whatever the slices.
+        assert after[0] < 0.4
+        assert move[0] > 1.5
+        assert after[-1] > 0.8
+        assert move[-1] < 1.2
+
+
+@pytest.mark.slow
 def test_resampling(tmp_path: Path) -> None:
     final = drawn("resampling", tmp_path)["final"]
     assert final["resampled"]["16"] < min(final["fixed"].values())

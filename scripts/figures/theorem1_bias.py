@@ -32,7 +32,7 @@ def densities() -> dict[str, np.ndarray]:
         "Gaussian, condition 10": np.exp(-(X**2 / (20 / 11) + Y**2 / (2 / 11)) / 2),
         "logistic": 1 / (np.cosh(X * math.pi / 12**0.5) * np.cosh(Y * math.pi / 12**0.5)) ** 2,
         "two bumps": bumps,
-        "disc, soft edge": 1 / (1 + np.exp((np.hypot(X, Y) - 1.983) / 0.1)),
+        "disc, soft edge": 1 / (1 + np.exp((np.hypot(X, Y) - 1.958) / 0.1)),
     }
     return {name: p / p.sum() for name, p in shapes.items()}
 

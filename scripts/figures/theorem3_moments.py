@@ -95,7 +95,7 @@ def draw() -> Drawing:
         axes[2].semilogx(sizes, np.multiply(100, rows[name]), "o-", color=colour, ms=4, label=name, base=2)
     axes[2].axhline(5, color=QUIET, lw=1)
     axes[2].set(xlabel="N", ylim=(-3, 103), title="rejections of P at a level of 5 %, %")
-    axes[2].legend(loc="center right")
+    axes[2].legend(loc=(0.5, 0.14))
 
     numbers: dict[str, Any] = {"n": n, "noise": noise, "N": sizes, "repeats": repeats}
     numbers |= {f"power: {name}": row for name, row in rows.items()}

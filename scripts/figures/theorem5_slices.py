@@ -93,7 +93,7 @@ def draw() -> Drawing:
     numbers |= {
         f"largest ratio of the worst error to the bound, {name}": value for name, value in over.items()
     }
-    axes[1].set(xlabel="M directions", title="K = 3: worst mean square over the sphere, norm 1")
+    axes[1].set(xlabel="M directions", title="K = 3: worst mean square, norm 1")
     axes[1].legend()
 
     smoothness = np.logspace(0, 4, 200)
@@ -105,7 +105,7 @@ def draw() -> Drawing:
             needed[smooth].min()
         )
     axes[2].set(
-        xlabel="α, from (K-1)/2", yscale="log", ylabel="log₁₀ M", title="M at which C(K, α)·M^(-2α/(K-1)) = 1"
+        xlabel="α, from (K-1)/2", yscale="log", ylabel="log₁₀ M", title="M at which the bound is the norm"
     )
     axes[2].legend()
 

@@ -107,15 +107,15 @@ def x_samples(N: int, D: int) -> Tensor:
     return z
 
 
-def best_descent(test: nn.Module, start: Tensor) -> Tensor:
+def best_descent(test: nn.Module, start: Tensor, slices: int = SLICES) -> Tensor:
     """Samples after the descent of that step size, of four, which leaves least in 500 other directions."""
-    ends = [end for end in (descend(test, start, move) for move in MOVES) if end.isfinite().all()]
-    return min(ends, key=lambda end: others(test, end))
+    ends = (descend(test, start, move, slices) for move in MOVES)
+    return min((end for end in ends if end.isfinite().all()), key=lambda end: others(test, end))
 
 
-def descend(test: nn.Module, start: Tensor, first_move: float) -> Tensor:
+def descend(test: nn.Module, start: Tensor, first_move: float, slices: int) -> Tensor:
     """Plain gradient descent of the mean statistic, in slices drawn anew at each step, on the samples."""
-    sigreg, z, size = SIGReg(test, SLICES, reference_batch=None), start.clone().requires_grad_(), None
+    sigreg, z, size = SIGReg(test, slices, reference_batch=None), start.clone().requires_grad_(), None
     for _ in range(STEPS):
         (gradient,) = torch.autograd.grad(sigreg(z), z)
         size = size or first_move / float(gradient.square().mean().sqrt())
