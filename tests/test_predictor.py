@@ -1,5 +1,7 @@
 """The predictor: causal to the bit, the identity when new, conditioned on standardised action blocks."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -25,6 +27,13 @@ def predictor(config: PredictorConfig = SMALL, latent: int = LATENT) -> Predicto
     return opened(Predictor(config, latent, CONTEXT, projector_hidden=12))
 
 
+def with_positions(positions: str, **sizes: int) -> PredictorConfig:
+    return dataclasses.replace(SMALL, positions=positions, **sizes)
+
+
+each_position = pytest.mark.parametrize("positions", ["relative", "learnt"])
+
+
 def inputs(batch: int = 3, tokens: int = CONTEXT) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     return torch.randn(batch, tokens, LATENT, generator=generator), torch.randn(
@@ -45,15 +54,17 @@ def test_action_encoder_standardises_each_action_of_a_block() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_new_block_is_the_identity(training: bool) -> None:
-    block = Block(SMALL).train(training)
+    block = Block(SMALL, CONTEXT).train(training)
     x, condition = torch.randn(2, CONTEXT, 8), torch.randn(2, CONTEXT, 8)
-    assert torch.equal(block(x, condition), x)
-    assert not torch.allclose(opened(block)(x, condition), x, atol=1e-2)
+    assert torch.equal(block(x, block.modulate(condition))[0], x)
+    opened(block)
+    assert not torch.allclose(block(x, block.modulate(condition))[0], x, atol=1e-2)
 
 
 def test_a_new_block_learns_through_its_gates() -> None:
-    block = Block(SMALL)
-    block(torch.randn(2, CONTEXT, 8), torch.randn(2, CONTEXT, 8)).square().sum().backward()
+    block = Block(SMALL, CONTEXT)
+    tokens, _ = block(torch.randn(2, CONTEXT, 8), block.modulate(torch.randn(2, CONTEXT, 8)))
+    tokens.square().sum().backward()
     shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation.weight.grad.chunk(6)
     assert all(gate.abs().max() > 0 for gate in (gate1, gate2))
     assert all(other.abs().max() == 0 for other in (shift1, scale1, shift2, scale2))
@@ -102,10 +113,61 @@ def test_samples_do_not_see_each_other() -> None:
     assert not torch.allclose(after[1], before[1])
 
 
-def test_positions_are_told_apart() -> None:
-    z, condition = inputs(batch=1, tokens=1)
-    output = predictor()(z.expand(-1, CONTEXT, -1), condition.expand(-1, CONTEXT, -1))
-    assert (output[0, 1:] - output[0, :-1]).abs().amax(-1).min() > 1e-3
+@each_position
+def test_the_order_of_the_past_counts(positions: str) -> None:
+    model, (z, condition) = predictor(with_positions(positions)), inputs()
+    order = [1, 0, 2, 3]
+    change = model(z[:, order], condition[:, order])[:, -1] - model(z, condition)[:, -1]
+    assert change.abs().amax(-1).min() > 1e-3
+
+
+def test_relative_positions_count_from_each_token_back() -> None:
+    model = predictor(with_positions("relative", depth=1))
+    z, condition = inputs(tokens=3 * CONTEXT)
+    longer = model(z, condition)
+    for t in range(CONTEXT - 1, 3 * CONTEXT):
+        # One block looks back over the context, wherever in a sequence that is, and no further.
+        window = slice(t - CONTEXT + 1, t + 1)
+        torch.testing.assert_close(longer[:, t], model(z[:, window], condition[:, window])[:, -1])
+
+
+@each_position
+@pytest.mark.parametrize("seen", range(1, CONTEXT + 1))
+@pytest.mark.parametrize("horizon", [1, 3, 2 * CONTEXT])
+def test_a_rollout_is_the_predictor_on_what_was_seen_and_imagined(
+    positions: str, seen: int, horizon: int
+) -> None:
+    # In float64, since rounding grows from step to step.
+    model, samples = predictor(with_positions(positions)).double(), 2
+    z, past = (x.double() for x in inputs(tokens=seen))
+    past, plans = past[:, 1:], torch.randn(3, samples, horizon, 8, dtype=torch.float64)
+    imagined = model.rollout(z, past, plans)
+    assert imagined.shape == (3, samples, horizon, LATENT)
+    for sample in range(samples):
+        latents, condition = z, torch.cat([past, plans[:, sample]], 1)
+        for last in range(seen, seen + horizon):
+            # Learnt positions are those of a window's places, so it starts where they start.
+            first = max(0, last - CONTEXT) if positions == "learnt" else 0
+            ahead = model(latents[:, first:last], condition[:, first:last])[:, -1:]
+            latents = torch.cat([latents, ahead], 1)
+        torch.testing.assert_close(imagined[:, sample], latents[:, seen:])
+
+
+def test_a_rollout_computes_every_token_once() -> None:
+    model, counted = predictor(), []
+    model.blocks[0].mlp.register_forward_hook(lambda module, inputs, output: counted.append(inputs[0]))
+    z, past = inputs(batch=2)
+    model.rollout(z, past[:, 1:], torch.randn(2, 5, 6, 8))
+    # What was seen before the present, once for all five plans; then each plan's six steps.
+    assert sum(tokens.shape[0] * tokens.shape[1] for tokens in counted) == 2 * (CONTEXT - 1) + 2 * 5 * 6
+
+
+@each_position
+def test_gradients_reach_the_plans(positions: str) -> None:
+    model, (z, past) = predictor(with_positions(positions)).double(), inputs(batch=1, tokens=2)
+    z, past = z.double(), past[:, 1:].double()
+    plans = torch.randn(1, 1, 4, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda plans: model.rollout(z, past, plans), plans)
 
 
 @pytest.mark.parametrize(

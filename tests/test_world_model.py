@@ -122,32 +122,40 @@ def test_action_statistics_are_saved_with_the_weights() -> None:
 
 
 def by_hand(model: WorldModel, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-    """A rollout as one would explain it: block i leads on from latent i; predict from the last C pairs."""
+    """A rollout as one would explain it: block i leads on from latent i; predict from all that the last C
+    latents began, or, where positions are learnt, from the last C."""
+    learnt, first = model.predictor.position is not None, max(0, z.shape[1] - model.context)
     latents, blocks = list(z.unbind(1)), list(past.unbind(1))
     for action in actions.unbind(1):
         blocks.append(action)
         assert len(latents) == len(blocks)
-        window = slice(-model.context, None)
-        predicted = model.predict(torch.stack(latents[window], 1), torch.stack(blocks[window], 1))
-        latents.append(predicted[:, -1])
+        window = slice(-model.context if learnt else first, None)
+        condition = model.action_encoder(torch.stack(blocks[window], 1))
+        latents.append(model.predictor(torch.stack(latents[window], 1), condition)[:, -1])
     return torch.stack(latents[z.shape[1] :], 1)
 
 
+@pytest.mark.parametrize("positions", ["relative", "learnt"])
 @pytest.mark.parametrize("seen", range(1, CONTEXT + 3))
 @pytest.mark.parametrize("horizon", [1, 2, CONTEXT + 4])
-def test_rollout_equals_a_loop_written_by_hand(model: WorldModel, seen: int, horizon: int) -> None:
+def test_rollout_equals_a_loop_written_by_hand(positions: str, seen: int, horizon: int) -> None:
+    model = build(f"model.predictor.positions={positions}", "model.predictor.depth=2")
     z, past = torch.randn(BATCH, seen, LATENT), torch.randn(BATCH, seen - 1, BLOCK)
     actions = torch.randn(BATCH, horizon, BLOCK)
     imagined = model.rollout(z, past, actions)
     assert imagined.shape == (BATCH, horizon, LATENT)
     torch.testing.assert_close(imagined, by_hand(model, z, past, actions))
+    plans = torch.stack([actions, actions.flip(0)], 1)
+    several = model.rollout(z, past, plans)
+    torch.testing.assert_close(several[:, 0], imagined)
+    torch.testing.assert_close(several[:, 1], by_hand(model, z, past, plans[:, 1]))
 
 
 @pytest.mark.parametrize("seen", range(1, CONTEXT + 1))
 def test_a_rollout_of_one_step_is_predict(model: WorldModel, seen: int) -> None:
     z, blocks = torch.randn(BATCH, seen, LATENT), torch.randn(BATCH, seen, BLOCK)
     imagined = model.rollout(z, blocks[:, :-1], blocks[:, -1:])
-    assert torch.equal(imagined, model.predict(z, blocks)[:, -1:])
+    torch.testing.assert_close(imagined, model.predict(z, blocks)[:, -1:])
 
 
 @pytest.mark.parametrize("block", range(5))

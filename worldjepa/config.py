@@ -65,6 +65,9 @@ class PredictorConfig:
     heads: int = option(4, "attention heads")
     head_width: int = option(32, "width of one head")
     mlp_width: int = option(512, "hidden units of a block's MLP")
+    positions: str = option(
+        "relative", "relative (a rollout computes no token twice), or learnt (LeWM's, one for each place)"
+    )
     dropout: float = option(0.1, "dropout in attention and MLP")
     projector: bool = option(
         False, "end in the encoder's kind of MLP with BatchNorm (LeWM's pred_proj), not a linear layer"

@@ -41,6 +41,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("circle or lewm", ("circle", "lewm").__contains__, "env.protocol"),
     ("uniform or coloured", ("uniform", "coloured").__contains__, "collect.behaviour"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
+    ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
     ("closest or last", ("closest", "last").__contains__, "plan.cost"),
     ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
 )

@@ -78,10 +78,10 @@ class WorldModel(nn.Module):
         Args:
             z: (B, T, D) latents seen, the last C are used; T ≥ 1.
             past: (B, T-1, k·A) action blocks between them.
-            actions: (B, H, k·A) action blocks to come.
+            actions: (B, H, k·A) action blocks to come, or (B, S, H, k·A), S plans from the same past.
 
         Returns:
-            (B, H, D), the latent after each of them.
+            (B, H, D) or (B, S, H, D), the latent after each of them.
 
         Raises:
             ValueError: `past` does not hold one block fewer than there are latents.
@@ -90,16 +90,12 @@ class WorldModel(nn.Module):
             raise ValueError(
                 f"{z.shape[1]} latents have {z.shape[1] - 1} action blocks between them, not {past.shape[1]}"
             )
-        blocks = torch.cat([past, actions], 1)
-        condition = self.action_encoder(blocks)
-        seen = z.shape[1]
-        for step in range(actions.shape[1]):
-            # Tokens first..last-1 predict the latent at `last`.
-            last = seen + step
-            first = max(0, last - self.context)
-            ahead = self.predictor(z[:, first:last], condition[:, first:last])[:, -1:]
-            z = torch.cat([z, ahead], 1)
-        return z[:, seen:]
+        first = max(0, z.shape[1] - self.context)
+        plans = actions if actions.ndim == 4 else actions[:, None]
+        ahead = self.predictor.rollout(
+            z[:, first:], self.action_encoder(past[:, first:]), self.action_encoder(plans)
+        )
+        return ahead if actions.ndim == 4 else ahead[:, 0]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Next-latent prediction error + λ · SIGReg at each time step over the batch.
