@@ -9,6 +9,7 @@ from torch import Tensor
 from worldjepa.config import PlanConfig
 from worldjepa.planning.agent import Agent, build_agent
 from worldjepa.planning.cem import CEM
+from worldjepa.planning.solver import Objective
 
 EPISODES, HORIZON, FRAMESKIP, ACTION = 3, 4, 2, 2
 BLOCK = FRAMESKIP * ACTION
@@ -45,7 +46,7 @@ class Counter(CEM):
         super().__init__(torch.full((BLOCK,), -2.0), torch.full((BLOCK,), 4.0), 4, 2, 1, 1.0, 0)
         self.started_from: list[Tensor] = []
 
-    def solve(self, objective, mean: Tensor) -> Tensor:
+    def solve(self, objective: Objective, mean: Tensor, deadline: float | None = None) -> Tensor:
         self.started_from.append(mean)
         number = (
             100 * len(self.started_from)

@@ -55,6 +55,22 @@ def test_every_candidate_and_the_plan_keep_to_the_bounds() -> None:
     assert len(seen) == 12
 
 
+def test_it_is_these_lines_to_the_bit() -> None:
+    """The method by hand, with the same generator."""
+    objective = bowl(torch.rand(2, 3, 2))
+    generator = torch.Generator().manual_seed(5)
+    mean, std = torch.tensor([0.0, 2.0]).expand(2, 3, 2), torch.tensor([0.5, 1.0])
+    for _ in range(4):
+        plans = mean[:, None] + std * torch.randn((2, 64, 3, 2), generator=generator)
+        plans[:, 0] = mean
+        plans = plans.clamp(LOW, HIGH)
+        chosen = [p[c.topk(8, largest=False).indices] for p, c in zip(plans, objective(plans), strict=True)]
+        mean = torch.stack([elites.mean(0) for elites in chosen])
+        std = torch.stack([elites.std(0, correction=0) for elites in chosen])[:, None]
+    cem = solver(num_samples=64, num_elites=8, iterations=4, initial_std=0.5, seed=5)
+    assert torch.equal(cem.solve(objective, cem.centre(2, 3)), mean)
+
+
 def test_the_mean_is_a_candidate_of_every_iteration() -> None:
     means: list[Tensor] = []
     cem = solver(iterations=3)

@@ -122,14 +122,32 @@ class PlanConfig:
     goal_offset: int = option(25, "environment steps from start to goal in the data")
     budget: int = option(50, "environment steps allowed")
     horizon: int = option(5, "H, action blocks looked ahead")
+    solver: str = option(
+        "cem",
+        "cem, icem (smooth candidates, remembered elites), mppi (every candidate weighs), shooting (random), "
+        "gradient (Adam through the model) or cem_gradient (one, then the other); each scores num_samples × "
+        "iterations plans for a decision",
+    )
     num_samples: int = option(64, "S, candidate plans of one iteration")
-    num_elites: int = option(8, "candidates that the next iteration is drawn around")
-    iterations: int = option(4, "iterations of CEM for one decision")
+    num_elites: int = option(8, "cem, icem: candidates that the next iteration is drawn around")
+    iterations: int = option(4, "iterations for one decision")
     initial_std: float = option(1.0, "of the first candidates, as a multiple of half the action range")
+    noise_exponent: float = option(2.0, "icem: power spectrum 1/f^exponent of its candidates over time")
+    temperature: float = option(0.1, "mppi: λ as a multiple of how far the median cost is above the least")
+    starts: int = option(8, "gradient: plans that descend side by side")
+    learning_rate: float = option(0.1, "gradient: Adam's, as a multiple of half the action range")
+    stop_below: float = option(
+        0.0, "end a decision when an iteration lowers the cost by no more than this share of it; 0: never"
+    )
+    seconds_per_decision: float = option(0.0, "end a decision in this time, seconds; 0: no limit")
     replan_every: int = option(1, "action blocks executed before planning again")
     cost: str = option(
-        "closest", "closest: minimum over the horizon + 0.1 × mean; last: last step only (LeWM)"
+        "closest",
+        "of the distances to the goal after each block: closest (minimum + 0.1 × mean), stay (as closest, "
+        "but of two blocks in a row the farther counts), last (LeWM), mean or sum",
     )
+    action_cost: float = option(0.0, "weight of the mean squared action, in units of half its range")
+    smoothness_cost: float = option(0.0, "weight of the mean squared change between actions, likewise")
     seed: int = option(0, "which goals, and the solver's candidates")
     videos: int = option(8, "episodes shown in the figure and the video")
 

@@ -8,6 +8,8 @@ from typing import Any
 from .config import Config, leaves
 from .errors import UserError
 
+COSTS = ("closest", "last", "mean", "sum", "stay")
+SOLVERS = ("cem", "icem", "mppi", "shooting", "gradient", "cem_gradient")
 # What is right, in words and as a test, and for which options.
 LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
@@ -18,7 +20,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
         "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
         "train.keep_checkpoints plan.goals plan.goal_offset plan.budget plan.horizon plan.num_elites "
-        "plan.iterations plan.replan_every probe.train_frames probe.test_frames",
+        "plan.iterations plan.starts plan.replan_every probe.train_frames probe.test_frames",
     ),
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
@@ -26,13 +28,14 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda v: v >= 0,
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
-        "plan.bound_goals plan.seed plan.videos probe.ridge probe.seed",
+        "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
+        "plan.smoothness_cost plan.seed plan.videos probe.ridge probe.seed",
     ),
     (
         "more than 0",
         lambda v: v > 0,
         "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
-        "plan.initial_std",
+        "plan.initial_std plan.temperature plan.learning_rate",
     ),
     ("from 0 up to, but not, 1", lambda v: 0 <= v < 1, "train.warmup model.predictor.dropout"),
     ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
@@ -42,7 +45,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("uniform or coloured", ("uniform", "coloured").__contains__, "collect.behaviour"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
-    ("closest or last", ("closest", "last").__contains__, "plan.cost"),
+    ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),
+    ("one of " + ", ".join(SOLVERS), SOLVERS.__contains__, "plan.solver"),
     ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
 )
 
@@ -79,6 +83,10 @@ def _together(config: Config) -> None:
         raise UserError(
             f"plan.num_elites={plan.num_elites}: must be at most plan.num_samples={plan.num_samples}"
         )
+    if "gradient" in plan.solver and plan.starts > plan.num_samples:
+        raise UserError(f"plan.starts={plan.starts}: must be at most plan.num_samples={plan.num_samples}")
+    if plan.solver == "cem_gradient" and plan.iterations < 2:
+        raise UserError(f"plan.iterations={plan.iterations}: cem_gradient needs 2, one of each kind")
     if plan.replan_every > plan.horizon:
         raise UserError(f"plan.replan_every={plan.replan_every}: must be at most plan.horizon={plan.horizon}")
     if config.model.encoder.name == "conv" and config.env.image_size % 16:

@@ -1,27 +1,23 @@
-"""The cross-entropy method, for many episodes in one batch."""
+"""The cross-entropy method."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-# Candidate plans (E, S, H, n) to their costs (E, S), for E episodes.
-Objective = Callable[[Tensor], Tensor]
+from .solver import Objective, Search, Solver, cheapest
 
 
-class CEM:
+class CEM(Solver):
     """Draw plans from a Gaussian, refit it to the cheapest, repeat (Rubinstein 1999; as in LeWM, appendix D).
 
-    Every candidate is clipped to the bounds, the mean is itself a candidate, and the generator is the
-    solver's own: one seed, one plan.
+    Every candidate is clipped to the bounds, and the mean is itself a candidate.
 
     Args:
         low, high: (n,) bounds of one step of a plan.
         num_samples: S, candidates of an iteration.
         num_elites: how many of them the Gaussian is refitted to.
-        iterations: how often.
+        iterations: how often, at most.
         initial_std: of the first Gaussian, as a multiple of half the range.
         seed: of the generator.
+        stop_below: as of `Search`.
     """
 
     def __init__(
@@ -33,34 +29,18 @@ class CEM:
         iterations: int,
         initial_std: float,
         seed: int,
+        stop_below: float = 0.0,
     ):
-        self.low, self.high = low, high
+        super().__init__(low, high, seed, stop_below)
         self.num_samples, self.num_elites, self.iterations = num_samples, num_elites, iterations
         self.initial_std = initial_std * (high - low) / 2
-        self.generator = torch.Generator(low.device).manual_seed(seed)
 
-    def centre(self, *shape: int) -> Tensor:
-        """Plans (*shape, n) that rest in the middle of the bounds."""
-        return ((self.low + self.high) / 2).expand(*shape, -1).clone()
-
-    def solve(self, objective: Objective, mean: Tensor) -> Tensor:
-        """The cheapest plans found.
-
-        Args:
-            objective: (E, S, H, n) to (E, S).
-            mean: (E, H, n), where to start.
-
-        Returns:
-            (E, H, n), the mean of the last elites.
-        """
+    def solve(self, objective: Objective, mean: Tensor, deadline: float | None = None) -> Tensor:
+        """(E, H, n), the mean of the last elites."""
         std = self.initial_std.expand_as(mean)
-        for _ in range(self.iterations):
-            shape = (mean.shape[0], self.num_samples, *mean.shape[1:])
-            noise = torch.randn(shape, generator=self.generator, device=mean.device)
-            plans = mean[:, None] + std[:, None] * noise
-            plans[:, 0] = mean
-            plans = plans.clamp(self.low, self.high)
-            best = objective(plans).topk(self.num_elites, largest=False).indices
-            elites = plans.gather(1, best[:, :, None, None].expand(-1, -1, *plans.shape[2:]))
+        search = Search(objective, self.iterations, self.stop_below, deadline)
+        for _ in search:
+            plans = self.around(mean, std, self.num_samples)
+            elites = cheapest(plans, search(plans), self.num_elites)
             mean, std = elites.mean(1), elites.std(1, correction=0)
         return mean

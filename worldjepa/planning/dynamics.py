@@ -24,7 +24,12 @@ class Dynamics(Protocol):
     """Remembers what was seen and done in E episodes, and scores plans from there."""
 
     def reset(self, frames: np.ndarray, states: np.ndarray | None) -> None:
-        """Begin E episodes with these goals: frames (E, H, W, 3) uint8, physics states (E, n) where known."""
+        """Begin E episodes with these goals.
+
+        Args:
+            frames: (E, H, W, 3) uint8, or (E, G, H, W, 3), of whose G frames the nearest counts.
+            states: physics states (E, n), where known.
+        """
 
     def observe(self, frames: np.ndarray, states: np.ndarray | None) -> None:
         """What is seen at the end of an action block."""
@@ -52,16 +57,23 @@ class LatentDynamics:
         self.model, self._cost, self.device = model, cost, device
 
     def reset(self, frames: np.ndarray, states: np.ndarray | None) -> None:
-        self.goal = self._encode(frames)
-        self.seen = self.goal.new_empty(len(frames), 0, self.model.latent)
+        goal = self._encode(frames)
+        self.goal = goal if goal.ndim == 3 else goal[:, None]
+        self.seen = goal.new_empty(len(frames), 0, self.model.latent)
         self.past: Tensor | None = None
 
     def observe(self, frames: np.ndarray, states: np.ndarray | None) -> None:
         # Each frame is encoded once; only what the predictor can see is kept.
         self.seen = torch.cat([self.seen, self._encode(frames)[:, None]], 1)[:, -self.model.context :]
 
-    @torch.inference_mode()
     def cost(self, plans: Tensor) -> Tensor:
+        # Gradients only where a solver asks for them.
+        with torch.inference_mode(not plans.requires_grad):
+            distance = (self._ahead(plans)[..., None, :] - self.goal[:, None, None]).square().mean(-1)
+            return self._cost(distance.amin(-1))
+
+    def _ahead(self, plans: Tensor) -> Tensor:
+        """Latents (E, S, H, D) that plans (E, S, H, k·A) lead to."""
         episodes, samples, _, width = plans.shape
         blocks = self.seen.shape[1] - 1
         past = (
@@ -71,8 +83,7 @@ class LatentDynamics:
         )
         seen, past = (x.repeat_interleave(samples, 0) for x in (self.seen, past))
         z = self.model.rollout(seen, past, plans.flatten(0, 1)).unflatten(0, (episodes, samples))
-        distance = (z.float() - self.goal[:, None, None]).square().mean(-1)
-        return self._cost(distance)
+        return z.float()
 
     def acted(self, block: Tensor) -> None:
         block = block[:, None]
@@ -83,6 +94,6 @@ class LatentDynamics:
         self.goal, self.seen = self.goal[chosen], self.seen[chosen]
         self.past = None if self.past is None else self.past[chosen]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _encode(self, frames: np.ndarray) -> Tensor:
         return self.model.encode(torch.as_tensor(frames, device=self.device)).float()
