@@ -10,8 +10,8 @@ class MPPI(Solver):
     """A Gaussian over plans, refitted to all candidates with weights exp(-cost / λ).
 
     The weights are those of Williams et al. 2017 (Information-theoretic MPC), without their cost of control.
-    The spread is refitted as well as the mean, as by Hansen et al. 2022 (arXiv 2203.04955). Costs have another
-    scale at each goal, so λ is a multiple of how far the median candidate is above the best.
+    The spread is refitted as well as the mean, as by Hansen et al. 2022 (arXiv 2203.04955). Costs differ in
+    scale from goal to goal, so λ is a multiple of how far the median candidate is above the best.
 
     Args:
         low, high: (n,) bounds of one step of a plan.
