@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worldjepa.planning.costs import closest, last
+from worldjepa.planning.costs import closest, last, mean
 from worldjepa.planning.dynamics import LatentDynamics
 from worldjepa.recipes import load_config
 from worldjepa.world_model import WorldModel
@@ -143,3 +143,46 @@ def test_each_frame_is_encoded_once() -> None:
         dynamics.cost(torch.zeros(EPISODES, SAMPLES, HORIZON, BLOCK))
         dynamics.acted(torch.zeros(EPISODES, BLOCK))
     assert model.encoded == EPISODES * (1 + 7)
+
+
+def test_costs_have_gradients_where_plans_ask_for_them(model: WorldModel) -> None:
+    """Equal to differences of costs, and the costs to those without gradients."""
+    rng = np.random.default_rng(0)
+    dynamics = LatentDynamics(model, mean, torch.device("cpu"))
+    dynamics.reset(frames(rng), None)
+    act_randomly(dynamics, CONTEXT + 1, rng)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    plain = dynamics.cost(plans)
+    assert not plain.requires_grad
+    with torch.no_grad():
+        costs = dynamics.cost(plans.clone().requires_grad_())
+    torch.testing.assert_close(costs, plain)
+    asking = plans.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(dynamics.cost(asking).sum(), asking)
+    direction = torch.randn_like(plans)
+    ahead, behind = (dynamics.cost(plans + step * direction).double() for step in (0.01, -0.01))
+    expected = (ahead - behind) / 0.02
+    torch.testing.assert_close((slope * direction).sum((2, 3)).double(), expected, rtol=0.02, atol=2e-3)
+    assert expected.abs().max() > 0.05, "or the comparison would say nothing"
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@torch.no_grad()
+def test_of_several_goal_frames_the_nearest_counts(model: WorldModel) -> None:
+    rng = np.random.default_rng(1)
+    goals = np.stack([frames(rng) for _ in range(3)], 1)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    seen = frames(rng)
+
+    def costs(goal: np.ndarray, cost=last) -> Tensor:
+        dynamics = LatentDynamics(model, cost, torch.device("cpu"))
+        dynamics.reset(goal, None)
+        dynamics.observe(seen, None)
+        return dynamics.cost(plans)
+
+    each = torch.stack([costs(goals[:, g]) for g in range(3)])
+    assert len(each.argmin(0).unique()) > 1, "not always the same one"
+    torch.testing.assert_close(costs(goals), each.amin(0))
+    assert torch.equal(costs(goals[:, :1]), each[0])
+    # Over the horizon each block has its own nearest goal.
+    assert (costs(goals, mean) <= torch.stack([costs(goals[:, g], mean) for g in range(3)]).amin(0)).all()
