@@ -122,7 +122,8 @@ class DotModel(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], -1).float()
 
     def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-        now = torch.atan2(z[:, -1:, 2:], z[:, -1:, :2])
-        moved = actions.unflatten(-1, (-1, 2)).sum(-2).cumsum(1)
+        # S plans (B, S, H, k·A) from one past.
+        now = torch.atan2(z[:, -1, 2:], z[:, -1, :2])[:, None, None]
+        moved = actions.unflatten(-1, (-1, 2)).sum(-2).cumsum(2)
         angle = now + self.moves * 2 * torch.pi * SPEED * moved
         return torch.cat([angle.cos(), angle.sin()], -1)

@@ -132,7 +132,7 @@ def test_each_frame_is_encoded_once() -> None:
 
         def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
             assert z.shape[1] == past.shape[1] + 1 <= self.context
-            return z[:, -1:] + actions.cumsum(1)[..., :1]
+            return z[:, -1:, None] + actions.cumsum(2)[..., :1]
 
     model = Counting()
     dynamics = LatentDynamics(model, last, torch.device("cpu"))

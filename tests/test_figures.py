@@ -26,6 +26,8 @@ PLAN: dict[str, Any] = {
     "environment": "worldjepa.envs:worldjepa/Reacher-v0",
     "goal_offset": 25,
     "budget": 50,
+    "tolerance": 1.0,
+    "hold": 1,
     "pairs": 200,
     "already_there": 7,
     "rows": {
@@ -58,8 +60,16 @@ def test_the_table_of_plans_tells_every_number() -> None:
     for name, numbers in expected.items():
         assert line_of(table, name).split() == numbers.split()
     assert "7 of 207 starts were already at their goal and are left out" in table
-    head, *rows = table.splitlines()[:4]
+    rule, head, *rows = table.splitlines()[:5]
+    assert rule == "25 steps ahead, budget 50"
     assert {len(line) for line in rows} == {len(head)}, "columns end where their heads end"
+
+
+def test_the_table_says_by_which_rule() -> None:
+    harder = PLAN | {"goal_offset": 100, "budget": 200, "tolerance": 0.5, "hold": 10}
+    assert plan_table(harder).startswith(
+        "100 steps ahead, budget 200, within 0.5 × the tolerance, for 10 steps\n"
+    )
 
 
 def test_the_table_of_probes_tells_every_number() -> None:
@@ -78,9 +88,9 @@ def test_the_table_of_probes_tells_every_number() -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were drawn, to be looked into."""
     figures_drawn: list[Figure] = []
-    save = figures._save
+    save = figures.save
     monkeypatch.setattr(
-        figures, "_save", lambda figure, path: figures_drawn.append(figure) or save(figure, path)
+        figures, "save", lambda figure, path: figures_drawn.append(figure) or save(figure, path)
     )
     return figures_drawn
 

@@ -156,6 +156,47 @@ def test_success_is_ever_being_there() -> None:
     assert outcome.error[3] == pytest.approx(3.5 * SPEED / DotWorld.tolerance)
 
 
+class ThereAndStay(Steady):
+    """Moves for some steps, then rests."""
+
+    def __init__(self, moves: int):
+        super().__init__(frameskip=5)
+        self.moves, self.used = moves, 0
+
+    def act(self, frames: np.ndarray, states: np.ndarray | None = None) -> np.ndarray:
+        blocks = super().act(frames, states)
+        blocks[:, max(0, self.moves - self.used) :] = 0
+        self.used += blocks.shape[1]
+        return blocks
+
+
+@pytest.mark.parametrize(("hold", "steps"), [(1, 4), (2, 5), (9, 12), (10, 12)])
+def test_a_goal_to_hold_is_reached_when_it_was_held_in_a_row(hold: int, steps: int) -> None:
+    passed = play(DotWorld(), along(4), Steady(), budget=12, hold=hold)
+    assert passed.success.tolist() == [hold == 1], "passing by counts for one step alone"
+    held = play(DotWorld(), along(4), ThereAndStay(4), budget=12, hold=hold)
+    # There after four steps; of a budget of twelve, nine are spent there.
+    assert held.success.tolist() == [hold <= 9]
+    assert held.steps.tolist() == [steps]
+
+
+def test_the_tolerance_counts_in_those_of_the_task() -> None:
+    # It passes by at 1.5 of the task's tolerances, 0.3 of a step.
+    for tolerance, reached in ((1.0, False), (1.4, False), (1.6, True), (3.0, True)):
+        outcome = play(DotWorld(), along(3.3), Steady(), budget=5, tolerance=tolerance)
+        assert outcome.success.tolist() == [reached]
+
+
+def test_a_tighter_rule_leaves_fewer_starts_out(tmp_path: Path) -> None:
+    store, episodes = still_and_moving(tmp_path), np.array([0, 1])
+    # In episode 1 a start is 0.25 from its goal, 12.5 tolerances; in episode 0 it is there.
+    for tolerance, episode in ((0.5, {1}), (12.0, {1})):
+        goals = sample_goals(store, episodes, DotWorld(), 30, 5, seed=3, tolerance=tolerance)
+        assert set(goals.episode) == episode
+    with pytest.raises(UserError, match="only 0 starts are not already at their goal"):
+        sample_goals(store, episodes, DotWorld(), 30, 5, seed=3, tolerance=13)
+
+
 def test_finished_episodes_are_dropped() -> None:
     policy = Steady()
     outcome = play(DotWorld(), along(2, 8, 50.5, 3), policy, budget=15)

@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
-    "limits": {"errors", "config"},
-    "recipes": {"errors", "config", "limits"},
+    "protocols": set(),
+    "limits": {"errors", "config", "protocols"},
+    "recipes": {"errors", "config", "limits", "protocols"},
     "distributed": {"errors", "config"},
 }
 CORE = set(ALLOWED)

@@ -151,6 +151,16 @@ def test_rollout_equals_a_loop_written_by_hand(positions: str, seen: int, horizo
     torch.testing.assert_close(several[:, 1], by_hand(model, z, past, plans[:, 1]))
 
 
+def test_a_rollout_in_bfloat16_is_nearly_the_same_and_keeps_the_latents_dtype() -> None:
+    model = build()
+    z, past, plans = torch.randn(4, 2, LATENT), torch.randn(4, 1, BLOCK), torch.randn(4, 3, 5, BLOCK)
+    exact = model.rollout(z, past, plans)
+    model.predictor.bfloat16()
+    rounded = model.rollout(z, past, plans)
+    assert rounded.dtype == exact.dtype == torch.float32
+    assert 0 < (rounded - exact).square().mean() < 1e-3 * exact.var()
+
+
 @pytest.mark.parametrize("seen", range(1, CONTEXT + 1))
 def test_a_rollout_of_one_step_is_predict(model: WorldModel, seen: int) -> None:
     z, blocks = torch.randn(BATCH, seen, LATENT), torch.randn(BATCH, seen, BLOCK)

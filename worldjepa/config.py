@@ -117,10 +117,20 @@ class TrainConfig:
 
 @dataclass
 class PlanConfig:
+    protocol: str = option(
+        "near",
+        "sets the options that make it: near, far50, far100, hold, tight, lewm, lewm_planner "
+        "(worldjepa/protocols.py); what is named beside it goes before",
+    )
     goals: int = option(200, "start and goal pairs from held-out episodes")
     bound_goals: int = option(50, "how many of them the true-dynamics planner tries; 0: none")
     goal_offset: int = option(25, "environment steps from start to goal in the data")
     budget: int = option(50, "environment steps allowed")
+    tolerance: float = option(1.0, "how close counts as there, as a multiple of the task's tolerance")
+    hold: int = option(1, "environment steps, one after another, that it has to stay there")
+    rival_windows: int = option(
+        5000, "training windows that behaviour cloning and inverse dynamics learn from; 0: without them"
+    )
     horizon: int = option(5, "H, action blocks looked ahead")
     solver: str = option(
         "cem",

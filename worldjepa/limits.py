@@ -7,6 +7,7 @@ from typing import Any
 
 from .config import Config, leaves
 from .errors import UserError
+from .protocols import PROTOCOLS
 
 COSTS = ("closest", "last", "mean", "sum", "stay")
 SOLVERS = ("cem", "icem", "mppi", "shooting", "gradient", "cem_gradient")
@@ -20,7 +21,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
         "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
         "train.keep_checkpoints plan.goals plan.goal_offset plan.budget plan.horizon plan.num_elites "
-        "plan.iterations plan.starts plan.replan_every probe.train_frames probe.test_frames",
+        "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames",
     ),
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
@@ -29,13 +30,13 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
-        "plan.smoothness_cost plan.seed plan.videos probe.ridge probe.seed",
+        "plan.smoothness_cost plan.rival_windows plan.seed plan.videos probe.ridge probe.seed",
     ),
     (
         "more than 0",
         lambda v: v > 0,
         "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
-        "plan.initial_std plan.temperature plan.learning_rate",
+        "plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
     ),
     ("from 0 up to, but not, 1", lambda v: 0 <= v < 1, "train.warmup model.predictor.dropout"),
     ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
@@ -45,6 +46,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("uniform or coloured", ("uniform", "coloured").__contains__, "collect.behaviour"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
+    ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
     ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),
     ("one of " + ", ".join(SOLVERS), SOLVERS.__contains__, "plan.solver"),
     ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),

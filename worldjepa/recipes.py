@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from .config import Config, leaves, options
 from .errors import UserError
 from .limits import validate
+from .protocols import PROTOCOLS
 
 
 def recipes() -> list[str]:
@@ -38,12 +39,12 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
     tree = OmegaConf.structured(Config)
     if what is not None:
         source, text, folder = _find(what)
-        for dotted, value in leaves(_parse(source, text)).items():
+        for dotted, value in sorted(leaves(_parse(source, text)).items(), key=_presets_first):
             _set(tree, dotted, value, source)
         if folder is not None:
             # A run that was moved is where it is now.
             tree.run = str(folder)
-    for override in overrides:
+    for override in sorted(overrides, key=lambda text: _presets_first(text.partition("="))):
         dotted, separator, value = override.partition("=")
         if not separator:
             raise UserError(f"{override!r} is not an option; write it as name=value")
@@ -115,6 +116,11 @@ def _kind(dotted: str, source: str) -> type:
     return kind
 
 
+def _presets_first(option: Sequence[Any]) -> bool:
+    """For sorting (name, ...): `plan.protocol` sets other options, unless they are named beside it."""
+    return option[0] != "plan.protocol"
+
+
 def _set(tree: Any, dotted: str, value: Any, source: str) -> None:
     kind = _kind(dotted, source)
     # YAML 1.1 reads 1e-3 as text; every number that a user would write should work.
@@ -125,6 +131,8 @@ def _set(tree: Any, dotted: str, value: Any, source: str) -> None:
         if value is None or isinstance(value, bool) != (kind is bool):
             raise ValidationError
         OmegaConf.update(tree, dotted, value)
+        for name, preset in PROTOCOLS.get(value, {}).items() if dotted == "plan.protocol" else ():
+            OmegaConf.update(tree, name, preset)
     except OmegaConfBaseException:
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
         raise UserError(f"{source}: {dotted}={value}: must be {words}") from None

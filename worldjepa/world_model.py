@@ -73,7 +73,8 @@ class WorldModel(nn.Module):
         return self.predictor(z, self.action_encoder(actions))
 
     def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-        """Autoregressive prediction: every prediction is the next one's input.
+        """Autoregressive prediction: every prediction is the next one's input. The predictor may have been
+        given another dtype, as for planning in bfloat16; the latents keep theirs.
 
         Args:
             z: (B, T, D) latents seen, the last C are used; T ≥ 1.
@@ -92,9 +93,9 @@ class WorldModel(nn.Module):
             )
         first = max(0, z.shape[1] - self.context)
         plans = actions if actions.ndim == 4 else actions[:, None]
-        ahead = self.predictor.rollout(
-            z[:, first:], self.action_encoder(past[:, first:]), self.action_encoder(plans)
-        )
+        inputs = z[:, first:], self.action_encoder(past[:, first:]), self.action_encoder(plans)
+        dtype = self.predictor.norm.weight.dtype
+        ahead = self.predictor.rollout(*(x.to(dtype) for x in inputs)).to(z.dtype)
         return ahead if actions.ndim == 4 else ahead[:, 0]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

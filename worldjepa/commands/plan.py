@@ -1,23 +1,26 @@
 """`worldjepa plan`: plan to held-out goal images with a trained model, between its floor and its bound."""
 
+import csv
 import dataclasses
+import io
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..config import Config
-from ..data.windows import split_episodes
+from ..config import Config, PlanConfig
+from ..data.shards import Store
+from ..data.windows import Windows, split_episodes
 from ..errors import UserError
 from ..evaluation.figures import plan_figure, plan_table
-from ..evaluation.goals import Goals, Outcome, play, sample_goals, summary
+from ..evaluation.goals import Goals, Outcome, Policy, play, sample_goals, summary
 from ..evaluation.pictures import add_gif, film, write_film
 from ..evaluation.policies import RandomPolicy, TrueDynamics
+from ..evaluation.rivals import rivals
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
 from ..planning.dynamics import LatentDynamics
-from ..run import Run
-from ..trainer import choose_device
+from ..run import Run, write_text
+from ..trainer import choose_device, choose_precision
 from ..world_model import WorldModel
 from .train import goal_env, open_store
 
@@ -26,20 +29,30 @@ def run(config: Config) -> int:
     target = Run(config.run)
     device = choose_device(config.train)
     model = target.load_model(device)
+    precision = choose_precision(config.train, device)
+    model.predictor.to(precision)
     about = {
         "options": dataclasses.asdict(config.plan) | {"protocol": config.env.protocol},
+        "precision": str(precision).removeprefix("torch."),
         "checkpoint": int(target.checkpoints()[-1].name),
     }
-    results = target.result("plan", about)
+    name = file_name(config.plan)
+    results = target.result(name, about)
     if results is None:
         results = {**about, **_evaluate(config, target, model, device)}
-        target.write_json("plan", results)
-    plan_figure(target.evaluation / "plan.json")
+        target.write_json(name, results)
+        write_text(target.evaluation / f"{name}.csv", _csv(results["episodes"]))
+    plan_figure(target.evaluation / f"{name}.json")
     print(plan_table(results))
-    for name in ("plan.json", "plan.png", "plan.mp4", "plan.gif"):
-        if (target.evaluation / name).exists():
-            print(target.evaluation / name)
+    for suffix in ("json", "csv", "png", "mp4", "gif"):
+        if (target.evaluation / f"{name}.{suffix}").exists():
+            print(target.evaluation / f"{name}.{suffix}")
     return 0
+
+
+def file_name(plan: PlanConfig) -> str:
+    """What the files in `evaluation/` are called: each protocol keeps its own."""
+    return "plan" if plan.protocol == "near" else f"plan_{plan.protocol}"
 
 
 def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.device) -> dict[str, Any]:
@@ -51,49 +64,88 @@ def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.devi
         )
     env = goal_env(config, store)
     _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
-    goals = sample_goals(store, held_out, env, plan.goals, plan.goal_offset, plan.seed)
-    outcomes = _play_all(config, env, goals, LatentDynamics(model, COSTS[plan.cost], device), device)
+    goals = sample_goals(
+        store, held_out, env, plan.goals, plan.goal_offset, plan.seed, tolerance=plan.tolerance
+    )
+    planner = build_agent(
+        plan, config.data.frameskip, env.action_space, LatentDynamics(model, COSTS[plan.cost], device), device
+    )
+    outcomes = _play_all(config, env, goals, planner, _rivals(config, store, model, env), device)
     rows = {name: summary(outcome) for name, outcome in outcomes.items()}
     step = int(target.checkpoints()[-1].name)
-    _write_pictures(target, outcomes["world model"], env, step)
-    target.writer.add_scalar("eval/planned_success", rows["world model"]["success"], step)
+    name = file_name(plan)
+    _write_pictures(target, name, outcomes["world model"], env, step)
+    target.writer.add_scalar(f"eval/{name}_success", rows["world model"]["success"], step)
     target.close()
     return {
         "environment": config.env.id,
         "goal_offset": plan.goal_offset,
         "budget": plan.budget,
+        "tolerance": plan.tolerance,
+        "hold": plan.hold,
         "pairs": len(goals),
         "already_there": goals.already_there,
         "rows": rows,
-        "episodes": _episodes(goals, outcomes["world model"]),
+        "episodes": _episodes(goals, outcomes),
     }
 
 
 def _play_all(
-    config: Config, env: Any, goals: Goals, dynamics: LatentDynamics, device: torch.device
+    config: Config, env: Any, goals: Goals, planner: Policy, others: dict[str, Policy], device: torch.device
 ) -> dict[str, Outcome]:
     plan, space, frameskip = config.plan, env.action_space, config.data.frameskip
+
+    def outcome(name: str, policy: Policy, goals: Goals, record: int = 0) -> Outcome:
+        return play(env, goals, policy, plan.budget, record, name, plan.tolerance, plan.hold)
+
     floor = RandomPolicy(space.low, space.high, frameskip, plan.seed)
-    planner = build_agent(plan, frameskip, space, dynamics, device)
-    outcomes = {
-        "random actions": play(env, goals, floor, plan.budget, label="random actions"),
-        "world model": play(env, goals, planner, plan.budget, plan.videos, label="world model"),
-    }
+    outcomes = {"random actions": outcome("random actions", floor, goals)}
+    outcomes |= {name: outcome(name, policy, goals) for name, policy in others.items()}
+    outcomes["world model"] = outcome("world model", planner, goals, plan.videos)
     if plan.bound_goals and hasattr(env, "simulate"):
         bound = build_agent(plan, frameskip, space, TrueDynamics(env, COSTS[plan.cost], frameskip), device)
         name = "same solver, true dynamics"
-        outcomes[name] = play(env, goals.first(plan.bound_goals), bound, plan.budget, label="true dynamics")
+        outcomes[name] = outcome(name, bound, goals.first(plan.bound_goals))
     return outcomes
 
 
-def _episodes(goals: Goals, outcome: Outcome) -> list[dict[str, Any]]:
-    """Where each goal comes from and what came of it, so that runs can be compared goal by goal."""
-    columns = (goals.episode, goals.step, outcome.success, outcome.steps, np.round(outcome.error, 4))
-    names = ("episode", "step", "success", "steps", "final_error")
-    return [dict(zip(names, (v.item() for v in row), strict=True)) for row in zip(*columns, strict=True)]
+def _rivals(config: Config, store: Store, model: WorldModel, env: Any) -> dict[str, Policy]:
+    """Trained on windows that reach as far ahead as the planner looks, where the data have any."""
+    frames, frameskip, plan = config.plan.horizon + 1, config.data.frameskip, config.plan
+    training, _ = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
+    if not plan.rival_windows or store.lengths[training].max() <= config.plan.horizon * frameskip:
+        return {}
+    windows = Windows(store, training, frames, frameskip)
+    space = env.action_space
+    return dict(rivals(model, windows, space.low, space.high, plan.rival_windows, plan.seed))
 
 
-def _write_pictures(target: Run, outcome: Outcome, env: Any, step: int) -> None:
+def _episodes(goals: Goals, outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
+    """Where each goal comes from and what came of it, to compare policies and runs goal by goal."""
+    rows = []
+    for i in range(len(goals)):
+        row: dict[str, Any] = {"episode": int(goals.episode[i]), "step": int(goals.step[i])}
+        for name, outcome in outcomes.items():
+            if i < len(outcome.success):
+                row |= {
+                    f"{name}: success": bool(outcome.success[i]),
+                    f"{name}: steps": int(outcome.steps[i]),
+                    f"{name}: final error": round(float(outcome.error[i]), 4),
+                }
+        rows.append(row)
+    return rows
+
+
+def _csv(episodes: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    # The first goals were tried by every policy.
+    writer = csv.DictWriter(text, list(episodes[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(episodes)
+    return text.getvalue()
+
+
+def _write_pictures(target: Run, name: str, outcome: Outcome, env: Any, step: int) -> None:
     if not outcome.frames:
         return
     target.evaluation.mkdir(exist_ok=True)
@@ -103,6 +155,6 @@ def _write_pictures(target: Run, outcome: Outcome, env: Any, step: int) -> None:
         outcome.success,
         scale=max(1, 128 // env.observation_space.shape[0]),
     )
-    _, gif = write_film(pictures, target.evaluation / "plan", fps=20)
+    _, gif = write_film(pictures, target.evaluation / name, fps=20)
     height, width, _ = pictures[0].shape
-    add_gif(target.writer, "eval/planned_episodes", gif.read_bytes(), height, width, step)
+    add_gif(target.writer, f"eval/{name}_episodes", gif.read_bytes(), height, width, step)

@@ -22,12 +22,21 @@ def plan_table(results: dict[str, Any]) -> str:
             f"{row['reached']:>5} of {row['goals']:>3}"
             f"{row['median_final_error']:>10.2f} ×{1000 * row['seconds_per_decision']:>11.1f} ms"
         )
+    lines.insert(0, rule(results))
     looked = results["already_there"] + results["pairs"]
     lines.append(
         f"{results['already_there']} of {looked} starts were already at their goal and are left out; "
         "final error: median, in tolerances."
     )
     return "\n".join(lines)
+
+
+def rule(results: dict[str, Any]) -> str:
+    """What a plan.json counts as reaching a goal, in words."""
+    words = f"{results['goal_offset']} steps ahead, budget {results['budget']}"
+    if results["tolerance"] != 1:
+        words += f", within {results['tolerance']:g} × the tolerance"
+    return words + (f", for {results['hold']} steps" if results["hold"] > 1 else "")
 
 
 def plan_figure(path: Path) -> Path:
@@ -55,10 +64,9 @@ def plan_figure(path: Path) -> Path:
     axis.set_xlim(0, 100)
     axis.set_xlabel("goals reached, % (bars: Wilson 95% interval)")
     name = results["environment"].split("/")[-1]
-    ahead = f"{results['goal_offset']} steps ahead, budget {results['budget']}"
-    axis.set_title(f"{name}: {ahead}", loc="left", fontsize=10)
+    axis.set_title(f"{name}: {rule(results)}", loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path.with_suffix(".png"))
+    return save(figure, path.with_suffix(".png"))
 
 
 def probe_table(results: dict[str, Any]) -> str:
@@ -86,10 +94,10 @@ def probe_figure(path: Path) -> Path:
     axis.set_xlim(min(0, *rows.values()), 1)
     axis.set_xlabel("R² of a ridge regression from frozen latents, held-out episodes")
     axis.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path.with_suffix(".png"))
+    return save(figure, path.with_suffix(".png"))
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     with matplotlib.rc_context({"savefig.dpi": 150}):
         temporary = path.with_name(f".{path.name}")
         figure.savefig(temporary, format="png")

@@ -90,12 +90,14 @@ def sample_goals(
     offset: int,
     seed: int,
     option: str = "plan.goals",
+    tolerance: float = 1.0,
 ) -> Goals:
     """Pairs of states `offset` steps apart in the given episodes, drawn without repetition; pairs whose start
     is already at the goal are left out and counted.
 
     Args:
         option: what set `count`, for the messages.
+        tolerance: as in `play`.
 
     Raises:
         UserError: the data hold no physics states, no such pairs, or states of another environment.
@@ -119,7 +121,7 @@ def sample_goals(
             f"the environment's has {len(env.get_state())}"
         )
     qpos = env.qpos_of(states)
-    there = (env.goal_error(qpos[:, 0], qpos[:, 1]) < 1).all(-1)
+    there = (env.goal_error(qpos[:, 0], qpos[:, 1]) < tolerance).all(-1)
     order = np.flatnonzero(~there)[:count]
     if len(order) < count:
         raise UserError(
@@ -131,7 +133,14 @@ def sample_goals(
 
 
 def play(
-    env: Any, goals: Goals, policy: Policy, budget: int, record: int = 0, label: str = "play"
+    env: Any,
+    goals: Goals,
+    policy: Policy,
+    budget: int,
+    record: int = 0,
+    label: str = "play",
+    tolerance: float = 1.0,
+    hold: int = 1,
 ) -> Outcome:
     """Play every episode until its goal is reached or the budget is used.
 
@@ -144,6 +153,8 @@ def play(
         budget: environment steps for each.
         record: of how many episodes, the first ones, the frames are kept.
         label: of the progress bar.
+        tolerance: how close counts as there, as a multiple of the task's own tolerance.
+        hold: for how many environment steps, one after another.
     """
     count = len(goals)
     states, shown = goals.start.copy(), []
@@ -154,7 +165,7 @@ def play(
     frames = np.stack(shown)
     recorded = [[frames[i].copy()] for i in range(min(record, count))]
     success, steps, error = np.zeros(count, bool), np.full(count, budget), np.zeros(count)
-    decisions, seconds = 0, 0.0
+    decisions, seconds, held = 0, 0.0, np.zeros(count, np.int64)
     active, used = np.arange(count), 0
     policy.reset(goal_frames, goals.goal)
     with tqdm(total=count, desc=label, unit=" goals", leave=False) as bar:
@@ -167,14 +178,15 @@ def play(
                 env.set_goal(goals.goal[i], draw=False)
                 env.set_state(states[i])
                 for number, action in enumerate(block, 1):
-                    frame, _, reached, _, info = env.step(action)
+                    frame, _, _, _, info = env.step(action)
                     if i < len(recorded):
                         recorded[i].append(frame)
-                    if reached:
+                    error[i] = env.goal_error(info["qpos"], env.qpos_of(goals.goal[i])).max()
+                    held[i] = held[i] + 1 if error[i] < tolerance else 0
+                    if held[i] == hold:
                         success[i], steps[i] = True, used + number
                         break
                 states[i], frames[i] = info["state"], frame
-                error[i] = env.goal_error(info["qpos"], env.qpos_of(goals.goal[i])).max()
             used += blocks.shape[1]
             under_way = ~success[active]
             policy.keep(under_way)

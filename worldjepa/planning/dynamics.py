@@ -74,15 +74,14 @@ class LatentDynamics:
 
     def _ahead(self, plans: Tensor) -> Tensor:
         """Latents (E, S, H, D) that plans (E, S, H, k·A) lead to."""
-        episodes, samples, _, width = plans.shape
+        episodes, _, _, width = plans.shape
         blocks = self.seen.shape[1] - 1
         past = (
             plans.new_empty(episodes, 0, width)
             if self.past is None
             else self.past[:, self.past.shape[1] - blocks :]
         )
-        seen, past = (x.repeat_interleave(samples, 0) for x in (self.seen, past))
-        z = self.model.rollout(seen, past, plans.flatten(0, 1)).unflatten(0, (episodes, samples))
+        z = self.model.rollout(self.seen, past, plans)
         return z.float()
 
     def acted(self, block: Tensor) -> None:
