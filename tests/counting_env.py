@@ -56,12 +56,5 @@ class Dying(Counting):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Buttons(Counting):
-    """Has no continuous actions."""
-
-    action_space = gymnasium.spaces.Discrete(2)
-
-
 gymnasium.register("Counting-v0", entry_point=Counting)
 gymnasium.register("Dying-v0", entry_point=Dying)
-gymnasium.register("Buttons-v0", entry_point=Buttons)

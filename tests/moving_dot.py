@@ -62,6 +62,14 @@ class DotWorld(gymnasium.Env):
     def __init__(self) -> None:
         self.state, self.goal, self.steps = np.zeros(2), np.zeros(2), 0
 
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        # No number is near this one: there is no goal.
+        self.state, self.goal = self.np_random.uniform(size=2), np.full(2, np.nan)
+        return self.render(), {}
+
     def get_state(self) -> np.ndarray:
         return self.state.copy()
 
@@ -99,6 +107,19 @@ class DotWorld(gymnasium.Env):
             for function in (np.sin, np.cos)
             for axis in (0, 1)
         }
+
+
+class DotKeys(DotWorld):
+    """Moved by four keys: left, right, up, down."""
+
+    action_space = gymnasium.spaces.Discrete(4)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return super().step(np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])[action])
+
+
+gymnasium.register("Dot-v0", entry_point=DotWorld)
+gymnasium.register("DotKeys-v0", entry_point=DotKeys)
 
 
 class DotModel(nn.Module):

@@ -1,25 +1,32 @@
-"""worldjepa.data.behaviours: bounds, marginals, and correlation in time against its closed form."""
+"""worldjepa.data.behaviours: bounds, marginals, correlation in time in closed form; policies and mixtures."""
+
+import zlib
 
 import gymnasium
 import numpy as np
+import own_envs
 import pytest
 from scipy.special import ndtri
 from scipy.stats import kstest
 
-from worldjepa.config import CollectConfig, Config
-from worldjepa.data.behaviours import BEHAVIOURS, behaviour, coloured, uniform
+from worldjepa.config import CollectConfig, Config, EnvConfig
+from worldjepa.data.behaviours import BEHAVIOURS, actor, check, choose, parts
+from worldjepa.data.environments import make_env
 from worldjepa.errors import UserError
 from worldjepa.limits import validate
+from worldjepa.notation import BEHAVIOURS as NAMES
 
 LOW, HIGH = np.array([-1, 0, 10], np.float32), np.array([1, 3, 10.5], np.float32)
 SPACE = gymnasium.spaces.Box(LOW, HIGH, dtype=np.float32)
 EXPONENTS = [0.0, 0.5, 1.0, 2.0]
+HELD = 3
 
 
 def drawn(name: str, episodes: int, steps: int, exponent: float) -> np.ndarray:
     """(episodes, steps, A) float32."""
-    act = behaviour(name, SPACE)
-    return np.stack([act(SPACE, steps, exponent, np.random.default_rng((7, i))) for i in range(episodes)])
+    options = CollectConfig(episode_length=steps, noise_exponent=exponent, repeat_steps=HELD)
+    act = BEHAVIOURS[name]
+    return np.stack([act(SPACE, options, np.random.default_rng((7, i))) for i in range(episodes)])
 
 
 def gaussian(actions: np.ndarray) -> np.ndarray:
@@ -30,8 +37,8 @@ def gaussian(actions: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("exponent", EXPONENTS)
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_actions_lie_within_the_bounds_and_fill_them(name: str, exponent: float):
-    actions = drawn(name, 50, 100, exponent)
-    assert actions.shape == (50, 100, 3)
+    actions = drawn(name, 100, 100, exponent)
+    assert actions.shape == (100, 100, 3)
     assert actions.dtype == np.float32
     assert SPACE.contains(actions.min((0, 1)))
     assert SPACE.contains(actions.max((0, 1)))
@@ -114,30 +121,160 @@ def test_short_episodes(name: str, steps: int):
 
 
 def test_the_generator_alone_decides():
-    for act in (uniform, coloured):
-        one, same, other = (act(SPACE, 10, 1.0, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    options = CollectConfig(episode_length=10)
+    for act in BEHAVIOURS.values():
+        one, same, other = (act(SPACE, options, np.random.default_rng(seed)) for seed in (1, 1, 2))
         np.testing.assert_array_equal(one, same)
         assert (one != other).all()
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        gymnasium.spaces.Discrete(4),
-        gymnasium.spaces.MultiBinary(3),
-        gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
-        gymnasium.spaces.Box(np.zeros(2, np.float32), np.array([1, np.inf], np.float32)),
-        gymnasium.spaces.Box(-1, 1, (2, 3)),
-        gymnasium.spaces.Box(-1, 1, ()),
-    ],
-    ids=str,
-)
-def test_other_action_spaces_are_refused(space: gymnasium.Space):
-    with pytest.raises(UserError, match="bounded Box") as caught:
-        behaviour("uniform", space)
-    assert "\n" not in str(caught.value)
+def test_the_actions_of_a_seed_stay():
+    """Data sets that were begun with an earlier version go on in this one."""
+    first = np.random.SeedSequence([0, 0])
+    drawn = {n: act(SPACE, CollectConfig(), np.random.default_rng(first)) for n, act in BEHAVIOURS.items()}
+    assert zlib.crc32(drawn["uniform"]) == 3517431896
+    assert zlib.crc32(drawn["repeat"]) == 501012411
+    # Of what goes through a Fourier transform the last bit is the library's.
+    expected = [[1.86553627e-01, 3.02208483e-01, 1.02898207e01], [3.22871715e-01, 1.33770955, 1.02573223e01]]
+    np.testing.assert_allclose(drawn["coloured"][:2], expected, rtol=1e-6)
+
+
+def test_repeated_actions_are_held_and_then_drawn_anew():
+    actions = drawn("repeat", 200, 8, 0.0)
+    for start, end in ((0, 3), (3, 6), (6, 8)):
+        assert (actions[:, start:end] == actions[:, start : start + 1]).all()
+    assert (actions[:, 2] != actions[:, 3]).all()
+    neighbours = np.corrcoef(actions[:, 2, 0], actions[:, 3, 0])[0, 1]
+    assert abs(neighbours) < 4 / np.sqrt(200)
+
+
+# Mixtures
+
+
+def test_shares_are_read_and_sum_to_1():
+    assert parts("coloured") == [("coloured", 1.0)]
+    assert parts("uniform=3, coloured=1") == [("uniform", 0.75), ("coloured", 0.25)]
+    assert parts("uniform,repeat,a.b:c.d=2") == [("uniform", 0.25), ("repeat", 0.25), ("a.b:c.d", 0.5)]
+
+
+WRONG = [
+    "",
+    "clever",
+    "uniform=",
+    "uniform=0",
+    "uniform=-1,coloured=2",
+    "uniform=nan",
+    "uniform=inf",
+    "uniform,",
+]
+WRONG += ["a:", ":a", "a:b:c", "a-b:c", "uniform:0.5,coloured:0.3", "uniform=1=2"]
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_no_behaviour_is_refused(text: str):
+    with pytest.raises(UserError, match=r"collect\.behaviour="):
+        parts(text)
+    with pytest.raises(UserError, match=r"collect\.behaviour="):
+        validate(Config(collect=CollectConfig(behaviour=text)))
+
+
+def test_the_part_that_acts_depends_on_seed_and_episode_alone():
+    options = CollectConfig(behaviour="uniform=6,coloured=3,repeat=1")
+    chosen = np.array([choose(options, episode) for episode in range(3000)])
+    assert [choose(options, episode) for episode in reversed(range(50))] == chosen[:50][::-1].tolist()
+    other = np.array([choose(CollectConfig(behaviour=options.behaviour, seed=1), e) for e in range(50)])
+    assert (other != chosen[:50]).any()
+    share = np.bincount(chosen) / 3000
+    np.testing.assert_allclose(share, [0.6, 0.3, 0.1], atol=4 * 0.5 / np.sqrt(3000))
+
+
+# Who acts in an episode
+
+GAUGE, KEYS = (make_env(EnvConfig(id=f"own_envs:{name}-v0")) for name in ("Gauge", "Keys"))
+BLACK = np.zeros((64, 64, 3), np.uint8)
+
+
+def rows(name: str, env: gymnasium.Env, frames: list[np.ndarray]) -> np.ndarray:
+    """What acts on these frames."""
+    options = CollectConfig(episode_length=len(frames))
+    act = actor(name, env, options, np.random.default_rng(5))
+    return np.stack([act(frame, {}) for frame in frames])
+
+
+def test_a_policy_acts_on_what_it_sees_within_the_bounds():
+    dark, bright = (rows("own_envs:to_the_middle", GAUGE, 50 * [BLACK + light]) for light in (0, 255))
+    assert dark.shape == (50, 1)
+    assert dark.dtype == np.float32
+    # Far beyond the bounds of -2 and 3 without clipping.
+    assert (dark == 3).all()
+    assert (bright == -2).all()
+    middle = rows("own_envs:to_the_middle", GAUGE, 50 * [BLACK + 128])
+    assert np.ptp(middle) > 1
+    np.testing.assert_array_equal(middle, rows("own_envs:to_the_middle", GAUGE, 50 * [BLACK + 128]))
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_every_behaviour_can_be_asked_for(name: str):
-    validate(Config(collect=CollectConfig(behaviour=name)))
+def test_discrete_actions_are_one_hot_and_equally_likely(name: str):
+    options = CollectConfig(episode_length=60, repeat_steps=HELD)
+    episodes = []
+    for seed in range(200):
+        act = actor(name, KEYS, options, np.random.default_rng(seed))
+        episodes.append(np.stack([act(BLACK, {}) for _ in range(60)]))
+    actions = np.stack(episodes)
+    assert actions.dtype == np.float32
+    assert set(np.unique(actions)) == {0, 1}
+    assert (actions.sum(-1) == 1).all()
+    held = (actions[:, 1:] * actions[:, :-1]).sum(-1).mean()
+    np.testing.assert_allclose(actions.mean((0, 1)), 1 / 3, atol=0.05)
+    # Drawn anew, the same key follows in a third of the cases.
+    low, high = {"uniform": (0.31, 0.36), "repeat": (0.75, 0.81), "coloured": (0.45, 0.95)}[name]
+    assert low < held < high
+
+
+def test_a_policy_names_discrete_actions_by_number():
+    np.testing.assert_array_equal(rows("own_envs:key_up", KEYS, 2 * [BLACK]), [[0, 0, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("env", [GAUGE, KEYS], ids=["box", "discrete"])
+def test_what_is_no_action_is_refused(env: gymnasium.Env):
+    with pytest.raises(
+        UserError, match=r"own_envs:too_many gave array\(\[0\..*, which is no action of"
+    ) as caught:
+        rows("own_envs:too_many", env, [BLACK])
+    assert "\n" not in str(caught.value)
+    if env is KEYS:
+        assert "Discrete(3" in str(caught.value)
+    else:
+        for bad in (np.array([np.nan]), "left", None, [[0.0]]):
+            own_envs.said = bad
+            with pytest.raises(UserError, match="own_envs:as_said gave"):
+                rows("own_envs:as_said", env, [BLACK])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_package:policy", "No module named 'no_such_package'; is it installed"),
+        ("own_envs:no_such_policy", "no_such_policy"),
+        ("own_envs:Gauge.nothing", "nothing"),
+        ("own_envs:not_callable", "own_envs:not_callable is not callable"),
+    ],
+)
+def test_a_policy_that_is_not_there(name: str, words: str):
+    with pytest.raises(UserError, match=words):
+        check(CollectConfig(behaviour=f"uniform,{name}"), SPACE)
+
+
+@pytest.mark.parametrize(
+    "space", [gymnasium.spaces.MultiBinary(3), gymnasium.spaces.Box(-np.inf, np.inf, (2,))], ids=str
+)
+def test_other_action_spaces_are_refused(space: gymnasium.Space):
+    with pytest.raises(UserError, match="bounded Box") as caught:
+        check(CollectConfig(), space)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_behaviour_can_be_asked_for():
+    assert tuple(BEHAVIOURS) == NAMES
+    for name in (*NAMES, "uniform=0.5,coloured=0.3,my_package.policies:expert=0.2"):
+        validate(Config(collect=CollectConfig(behaviour=name)))

@@ -3,27 +3,34 @@
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import counting_env
 import gymnasium
+import h5py
 import numpy as np
 import pytest
 
-from worldjepa.config import CollectConfig, EnvConfig
-from worldjepa.data.collect import collect, collect_episode, make_env
+from worldjepa.config import CollectConfig, Config, EnvConfig
+from worldjepa.data.behaviours import choose
+from worldjepa.data.collect import collect, shard_numbers
+from worldjepa.data.environments import make_env
+from worldjepa.data.episodes import collect_episode
 from worldjepa.data.shards import Shard, Store, shard_path
 from worldjepa.errors import UserError
+from worldjepa.limits import validate
 from worldjepa.recipes import load_config
 
-COUNTING = EnvConfig(id="counting_env:Counting-v0")
+COUNTING = EnvConfig(id="counting_env:Counting-v0", image_size=4)
+GAUGE = EnvConfig(id="own_envs:Gauge-v0", image_size=10)
 SMALL = CollectConfig(episodes=7, episode_length=30, shard_episodes=2, workers=2)
 
 
@@ -75,31 +82,6 @@ def test_row_t_holds_frame_t_and_the_action_that_leads_to_frame_t_plus_1(tiny_da
     world.close()
 
 
-def test_an_episode_depends_on_seed_and_number_alone(small: Path):
-    """Collected here, one by one and backwards, they are those of the shards."""
-    world, store = gymnasium.make(COUNTING.id), Store(small)
-    for number in reversed(range(SMALL.episodes)):
-        episode = collect_episode(world, SMALL, number)
-        steps = np.arange(store.lengths[number])[None]
-        for name, values in episode.items():
-            np.testing.assert_array_equal(store.gather(name, np.array([number]), steps)[0], values)
-        other = collect_episode(world, changed(SMALL, seed=1), number)
-        assert (other["pixels"][0] != episode["pixels"][0]).any(), "another seed starts elsewhere"
-        assert (other["action"][0] != episode["action"][0]).any()
-
-
-@pytest.mark.parametrize("behaviour", ["uniform", "coloured"])
-def test_who_acts(behaviour: str):
-    world = gymnasium.make(COUNTING.id)
-    options = changed(SMALL, behaviour=behaviour, noise_exponent=2.0, episode_length=200)
-    actions = np.concatenate([collect_episode(world, options, number)["action"] for number in range(40)])
-    space = counting_env.Counting.action_space
-    assert space.contains(actions.min(0))
-    assert space.contains(actions.max(0))
-    neighbours = np.corrcoef(actions[1:, 1], actions[:-1, 1])[0, 1]
-    assert (neighbours > 0.8) == (behaviour == "coloured")
-
-
 def test_terminated_episodes_end_with_the_frame_that_ended_them(counting_data: Path):
     store = Store(counting_data)
     assert len(set(store.lengths)) > 3
@@ -108,6 +90,30 @@ def test_terminated_episodes_end_with_the_frame_that_ended_them(counting_data: P
         above = counting_env.read(frames)[:, 0] > counting_env.ENDS_ABOVE
         assert not above[:-1].any()
         assert above[-1] == (length < 40)
+
+
+def test_episodes_are_those_that_are_collected_one_by_one(small: Path):
+    world, store = gymnasium.make(COUNTING.id), Store(small)
+    for number in reversed(range(SMALL.episodes)):
+        steps = np.arange(store.lengths[number])[None]
+        for name, values in collect_episode(world, SMALL, number).items():
+            np.testing.assert_array_equal(store.gather(name, np.array([number]), steps)[0], values)
+
+
+def test_a_mixture_says_of_every_frame_who_acted(tmp_path: Path):
+    mixed = changed(SMALL, behaviour="uniform=2,own_envs:to_the_middle", repeat_steps=3)
+    collect(tmp_path, GAUGE, mixed)
+    store = Store(tmp_path)
+    assert "repeat_steps" not in store.about["collect"]
+    for number, length in enumerate(store.lengths):
+        who = store.gather("behaviour", np.array([number]), np.arange(length)[None])[0]
+        assert set(who) == {choose(mixed, number)}
+    collect(tmp_path / "held", GAUGE, changed(SMALL, behaviour="repeat", repeat_steps=3))
+    held = Store(tmp_path / "held")
+    assert held.about["collect"]["repeat_steps"] == 3
+    assert not held.has("behaviour")
+    actions = held.gather("action", np.arange(7), np.tile(np.arange(30), (7, 1))).reshape(7, 10, 3)
+    assert (actions == actions[..., :1]).all()
 
 
 def test_frames_are_counted(small: Path, tmp_path: Path):
@@ -130,7 +136,10 @@ def test_one_worker_and_several_collect_the_same_bytes(tiny_data: Path, tmp_path
 def test_what_is_missing_is_collected_and_nothing_else(small: Path, copy: Path, lost: tuple[int, ...]):
     for index in lost:
         shard_path(copy, index).unlink()
-    (copy / ".shard-00001.h5.4711.tmp").write_bytes(b"what a killed worker left")
+    left_over = copy / ".collect-x"
+    left_over.mkdir()
+    (left_over / "lock").touch()
+    (left_over / "shard-00001.h5").write_bytes(b"what a killed worker left")
     kept = stamps(copy)
     new, frames = collect(copy, COUNTING, SMALL)
     assert contents(copy) == contents(small)
@@ -139,13 +148,107 @@ def test_what_is_missing_is_collected_and_nothing_else(small: Path, copy: Path, 
     assert frames == Store(copy).lengths.sum()
 
 
-def test_a_data_set_can_grow(copy: Path, tmp_path: Path):
-    shard_path(copy, 3).unlink()  # 6 whole episodes, 3 whole shards
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_data_set_can_grow(small: Path, copy: Path, tmp_path: Path, whole: bool):
+    """From whole shards, and from a last one of one episode, which is collected again."""
+    shard_path(copy, 3).unlink()
     kept = stamps(copy)
-    collect(copy, COUNTING, changed(SMALL, episodes=10))
-    collect(tmp_path / "straight", COUNTING, changed(SMALL, episodes=10))
+    if not whole:
+        shutil.copy(shard_path(small, 3), copy)
+    new, frames = collect(copy, COUNTING, changed(SMALL, episodes=10))
+    straight = changed(SMALL, episodes=10)
+    assert collect(tmp_path / "straight", COUNTING, straight)[1] == frames
     assert contents(copy) == contents(tmp_path / "straight")
     assert kept.items() <= stamps(copy).items()
+    assert new == sum(int(Shard(shard_path(copy, index)).lengths.sum()) for index in (3, 4))
+
+
+def test_a_data_set_can_not_shrink(copy: Path):
+    before = contents(copy)
+    with pytest.raises(
+        UserError, match=r"shard-00002.h5: holds 2 episodes, collect.episodes asks for 1 there"
+    ):
+        collect(copy, COUNTING, changed(SMALL, episodes=5))
+    assert contents(copy) == before
+
+
+# In parts
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_parts_are_together_the_whole(small: Path, tmp_path: Path, n: int):
+    """Each part is its own shards; of four shards, two of six parts are none."""
+    frames = 0
+    for k in range(n, 0, -1):
+        part = changed(SMALL, shard=f"{k}/{n}", workers=1)
+        before = stamps(tmp_path)
+        new, there = collect(tmp_path, COUNTING, part)
+        assert new == there
+        assert collect(tmp_path, COUNTING, part) == (0, there)
+        assert stamps(tmp_path).keys() - before.keys() == {
+            shard_path(tmp_path, i).name for i in shard_numbers(part)
+        }
+        frames += new
+    assert contents(tmp_path) == contents(small)
+    assert frames == Store(small).lengths.sum()
+
+
+def test_parts_have_nothing_in_common():
+    many = CollectConfig(episodes=1003, shard_episodes=10)
+    for n in (1, 7, 16, 101):
+        found = [shard_numbers(changed(many, shard=f"{k}/{n}")) for k in range(1, n + 1)]
+        assert sorted(chain(*found)) == list(range(101))
+        assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "1.5/4", "1/4/2", "a/b", "٣/٤"])
+def test_what_is_no_part_is_refused(tmp_path: Path, text: str):
+    with pytest.raises(UserError, match=r"collect\.shard"):
+        collect(tmp_path, COUNTING, changed(SMALL, shard=text))
+    with pytest.raises(UserError, match=r"collect\.shard=.*k/n with k from 1 to n, as in 3/16"):
+        validate(Config(collect=CollectConfig(shard=text)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("parts", [("1/1", "1/1"), ("1/2", "2/2")])
+def test_two_collections_into_one_folder_at_a_time(undisturbed: Path, tmp_path: Path, parts: tuple[str, str]):
+    """The second begins while the first is under way, and finds its folder; neither disturbs the other."""
+    first = subprocess.Popen(
+        command(tmp_path, f"collect.shard={parts[0]}", "collect.workers=1"), stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: list(tmp_path.glob(".collect-*/lock")) or first.poll() is not None)
+        done = subprocess.run(command(tmp_path, f"collect.shard={parts[1]}", "collect.workers=1"))
+        assert done.returncode == 0
+        assert first.wait(60) == 0
+    finally:
+        first.kill()
+    assert contents(tmp_path) == contents(undisturbed)
+
+
+def test_the_array_script_collects_what_one_run_collects(tiny_data: Path, tmp_path: Path):
+    """As SLURM runs it, task by task; three shards are all in the first three of its parts."""
+    script = Path(__file__).parents[1] / "scripts" / "slurm_collect.sh"
+    text = script.read_text("utf-8")
+    tasks = re.search(r"^#SBATCH --array=1-(\d+)$", text, re.MULTILINE)
+    assert tasks
+    last = int(tasks[1])
+    assert f"\nparts={last}\n" in text
+    given = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "1"}
+
+    def run(**variables: str) -> subprocess.CompletedProcess:
+        words = ["bash", str(script), "smoke", f"data.path={tmp_path}"]
+        return subprocess.run(words, capture_output=True, text=True, env=os.environ | given | variables)
+
+    for done, task in enumerate((2, last, 3, 1)):
+        ended = run(SLURM_ARRAY_TASK_ID=str(task))
+        assert ended.returncode == 0, ended.stderr
+        assert f"part {task}/{last} of 6 episodes, {120 * (task < 4)} frames" in ended.stdout
+        assert len(stamps(tmp_path)) == (1, 1, 2, 3)[done]
+    assert contents(tmp_path) == contents(tiny_data)
+    outside = run()
+    assert outside.returncode != 0
+    assert "SLURM_ARRAY_TASK_ID: is set by sbatch" in outside.stderr
 
 
 # What is wrong is named
@@ -162,7 +265,7 @@ def test_a_data_set_can_grow(copy: Path, tmp_path: Path):
         {"image_size": 32},
         {"render_quality": "full"},
         {"id": "counting_env:Dying-v0"},
-        {"episodes": 8},
+        {"behaviour": "uniform,coloured"},
     ],
     ids=str,
 )
@@ -177,7 +280,9 @@ def test_a_folder_collected_with_other_options_is_refused(copy: Path, change: di
 
 
 def test_options_that_change_no_shard_are_free(copy: Path):
-    assert collect(copy, changed(COUNTING, protocol="lewm"), changed(SMALL, workers=1))[0] == 0
+    assert (
+        collect(copy, changed(COUNTING, protocol="lewm"), changed(SMALL, workers=1, repeat_steps=2))[0] == 0
+    )
 
 
 def test_a_damaged_shard_is_named(copy: Path):
@@ -192,8 +297,9 @@ def test_a_damaged_shard_is_named(copy: Path):
         ("Nothing-v0", "Nothing"),
         ("no_such_module:Env-v0", "no_such_module"),
         ("counting_env:Counting-v9", "Counting"),
-        ("CartPole-v1", "not pictures"),
-        ("counting_env:Buttons-v0", "bounded Box"),
+        ("own_envs:Blind-v0", "not pictures"),
+        ("own_envs:Undrawable-v0", "crayons are not installed"),
+        ("own_envs:Switches-v0", "bounded Box"),
         ("counting_env:Dying-v0", "worker process died"),
     ],
 )
@@ -308,9 +414,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def assert_whole(folder: Path, undisturbed: Path) -> None:
-    """Every shard opens, and is what it would have been."""
+    """Every shard opens, here and in plain h5py, and is what it would have been."""
     for name in stamps(folder):
         Shard(folder / name)
+        with h5py.File(folder / name) as file:
+            assert file["pixels"].shape == (file["ep_len"][:].sum(), 32, 32, 3)
+            assert file["pixels"][-1].any()
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
@@ -333,7 +442,7 @@ def test_killed_three_times_it_goes_on(undisturbed: Path, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_group, kill_parent])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(25))
 def test_killed_at_a_random_moment(undisturbed: Path, tmp_path: Path, seed: int, kill: Callable):
     rng = np.random.default_rng((seed, kill is kill_group))
     shards = int(rng.integers(0, 6))

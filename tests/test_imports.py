@@ -11,7 +11,8 @@ ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "protocols": set(),
-    "limits": {"errors", "config", "protocols"},
+    "notation": set(),
+    "limits": {"errors", "config", "protocols", "notation"},
     "recipes": {"errors", "config", "limits", "protocols"},
     "distributed": {"errors", "config"},
 }

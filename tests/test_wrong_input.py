@@ -172,11 +172,13 @@ def test_a_column_that_a_command_needs(refused: Refused, smoke_data: Path) -> No
     trained()
     for shard in smoke_data.iterdir():
         with h5py.File(shard, "r+") as file:
-            del file["state"], file["qvel"]
+            for column in ("state", "qpos", "observation"):
+                del file[column]
     missing = "data/smoke: has no column state (whole physics states), which starts and goals are made of"
-    assert refused("train", "smoke", "run=runs/new", begins=True) == missing
     assert refused("plan", "runs/smoke") == missing
-    assert re.fullmatch(r"data/smoke/shard-0000\d\.h5: has no column qvel", refused("probe", "runs/smoke"))
+    assert refused("probe", "runs/smoke") == (
+        "data/smoke: has no column qpos, observation or state, which probes read"
+    )
 
 
 def test_more_than_the_data_hold(refused: Refused, smoke_data: Path) -> None:
@@ -194,8 +196,10 @@ def test_more_than_the_data_hold(refused: Refused, smoke_data: Path) -> None:
 
 
 def test_data_of_another_collection(refused: Refused, smoke_data: Path) -> None:
-    for other in ("collect.seed=1", "env.image_size=48", "collect.episodes=5"):
+    for other in ("collect.seed=1", "env.image_size=48", "collect.behaviour=repeat"):
         assert "was collected with other options" in refused("collect", "smoke", other)
+    assert "a data set can grow, not shrink" in refused("collect", "smoke", "collect.episodes=5")
+    assert "collect.shard=4/3: must be k/n" in refused("collect", "smoke", "collect.shard=4/3")
 
 
 @pytest.mark.parametrize(
@@ -203,8 +207,8 @@ def test_data_of_another_collection(refused: Refused, smoke_data: Path) -> None:
     [
         ("Nothing-v0", "env.id=Nothing-v0: "),
         ("no_such_module:Nothing-v0", "No module named 'no_such_module'"),
-        ("CartPole-v1", "not pictures, uint8 (H, W, 3)"),
-        ("Pendulum-v1", "not pictures, uint8 (H, W, 3)"),
+        ("own_envs:Blind-v0", "not pictures, uint8 (H, W, 3)"),
+        ("own_envs:Switches-v0", "bounded Box"),
     ],
 )
 def test_an_environment_that_can_not_be_collected(refused: Refused, env: str, right: str) -> None:

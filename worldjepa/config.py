@@ -33,12 +33,18 @@ class CollectConfig:
     episodes: int = option(400, "how many episodes the data set has in the end")
     episode_length: int = option(200, "frames of an episode at most")
     behaviour: str = option(
-        "uniform", "who acts: uniform (independent at each step) or coloured (correlated in time)"
+        "uniform",
+        "who acts: uniform (independent at each step), coloured (correlated in time), repeat (uniform, each "
+        "action held), a policy as package:callable, or several by share (uniform=3,coloured=1)",
     )
     noise_exponent: float = option(1.0, "coloured: power spectrum 1/f^exponent; 0 is white, 1 pink, 2 red")
+    repeat_steps: int = option(5, "repeat: steps for which an action is held")
     shard_episodes: int = option(20, "episodes in one HDF5 file")
     seed: int = option(0, "episode i depends on (seed, i) alone")
     workers: int = option(0, "processes; 0: as many as cores")
+    shard: str = option(
+        "1/1", "collect one part of the data set here: of n parts the k-th (from 1), as k/n; 1/1 is all"
+    )
 
 
 @dataclass

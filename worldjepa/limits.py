@@ -7,16 +7,33 @@ from typing import Any
 
 from .config import Config, leaves
 from .errors import UserError
+from .notation import BEHAVIOURS, part, shares
 from .protocols import PROTOCOLS
 
 COSTS = ("closest", "last", "mean", "sum", "stay")
 SOLVERS = ("cem", "icem", "mppi", "shooting", "gradient", "cem_gradient")
+
+
+def _reads(parse: Callable[[str], object]) -> Callable[[str], bool]:
+    """Whether a text can be parsed."""
+
+    def good(text: str) -> bool:
+        try:
+            parse(text)
+        except ValueError:
+            return False
+        return True
+
+    return good
+
+
 # What is right, in words and as a test, and for which options.
 LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "at least 1",
         lambda v: v >= 1,
         "env.image_size collect.episodes collect.episode_length collect.shard_episodes data.frameskip "
+        "collect.repeat_steps "
         "data.context model.latent model.projector_hidden model.encoder.width model.encoder.features "
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
         "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
@@ -43,7 +60,12 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("from 0 to 65535", lambda v: 0 <= v < 2**16, "monitor.port"),
     ("fast or full", ("fast", "full").__contains__, "env.render_quality"),
     ("circle or lewm", ("circle", "lewm").__contains__, "env.protocol"),
-    ("uniform or coloured", ("uniform", "coloured").__contains__, "collect.behaviour"),
+    (
+        f"{', '.join(BEHAVIOURS)}, package:callable, or several by share, as in uniform=3,coloured=1",
+        _reads(shares),
+        "collect.behaviour",
+    ),
+    ("k/n with k from 1 to n, as in 3/16", _reads(part), "collect.shard"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),

@@ -7,7 +7,9 @@ from ..data.collect import collect
 
 
 def run(config: Config) -> int:
-    new, frames = collect(Path(config.data.path), config.env, config.collect)
+    options = config.collect
+    new, frames = collect(Path(config.data.path), config.env, options)
     done = f"{new} new" if new else "nothing was missing"
-    print(f"{config.data.path}: {config.collect.episodes} episodes, {frames} frames ({done})")
+    which = "" if options.shard == "1/1" else f"part {options.shard} of "
+    print(f"{config.data.path}: {which}{options.episodes} episodes, {frames} frames ({done})")
     return 0

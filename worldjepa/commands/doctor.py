@@ -8,7 +8,7 @@ import time
 import torch
 
 from ..config import Config
-from ..data.collect import make_env
+from ..data.environments import make_env
 from ..trainer import choose_device, choose_precision
 
 PACKAGES = (

@@ -14,7 +14,7 @@ from ..evaluation.probes import embed, probe
 from ..run import Run
 from ..trainer import choose_device
 from ..world_model import WorldModel
-from .train import goal_env, open_store
+from .train import data_env, open_store
 
 
 def run(config: Config) -> int:
@@ -43,12 +43,12 @@ def _evaluate(config: Config, model: WorldModel) -> dict[str, Any]:
         Windows(store, episodes, config.data.context, config.data.frameskip)
         for episodes in (training, held_out)
     )
-    env = goal_env(config, store)
+    env = data_env(config, store).unwrapped
     results: dict[str, Any] = probe(
         model, env, train, test, options.train_frames, options.test_frames, options.ridge, options.seed
     )
     results["mean_r2"] = {
-        kind: float(np.mean([row["r2"] for row in rows.values()])) for kind, rows in results.items()
+        kind: float(np.mean([row["r2"] for row in rows.values()])) for kind, rows in results.items() if rows
     }
     indices = np.sort(np.random.default_rng(options.seed).permutation(len(test))[: options.test_frames])
     z = torch.from_numpy(embed(model, test, indices, "rank")[:, -1])

@@ -1,15 +1,17 @@
 """`worldjepa train`: pretrain a world model on collected rollouts; goes on where it was."""
 
+import sys
 from typing import Any
 
+import gymnasium
 import torch
 
 from ..config import Config
-from ..data.collect import make_env
+from ..data.environments import make_env
 from ..data.shards import Store
 from ..data.windows import Windows, split_episodes
 from ..errors import UserError
-from ..evaluation.goals import require_goals
+from ..evaluation.goals import require_goals, why_no_goals
 from ..evaluation.watch import callbacks
 from ..run import Run
 from ..trainer import choose_device, train
@@ -23,7 +25,7 @@ def run(config: Config) -> int:
     torch.manual_seed(config.train.seed)
     model = WorldModel(config, store.action_dim)
     model.set_action_statistics(*windows.action_statistics())
-    env = goal_env(config, store) if config.train.evaluate_goals else None
+    env = _watched_env(config, store)
 
     # Named before the run folder is made, if it is wrong.
     choose_device(config.train)
@@ -54,15 +56,34 @@ def open_store(config: Config) -> Store:
     return store
 
 
-def goal_env(config: Config, store: Store) -> Any:
-    """The environment that the data come from, with goals; its actions must be the data's."""
-    env = require_goals(make_env(config.env))
-    dim = env.action_space.shape[0]
-    if dim != store.action_dim:
+def data_env(config: Config, store: Store) -> gymnasium.Env:
+    """The environment that the data come from; its actions must be the data's."""
+    env = make_env(config.env)
+    shape = env.action_space.shape
+    if shape != (store.action_dim,):
         raise UserError(
-            f"env.id={config.env.id}: an action has {dim} numbers, in {store.path} it has {store.action_dim}"
+            f"env.id={config.env.id}: an action has {shape[0] if shape else 0} numbers, "
+            f"in {store.path} it has {store.action_dim}"
         )
     return env
+
+
+def goal_env(config: Config, store: Store) -> Any:
+    """The same with goals."""
+    return require_goals(data_env(config, store))
+
+
+def _watched_env(config: Config, store: Store) -> Any | None:
+    """Where goals are tried while a model trains; None where that is not asked for, or can't be."""
+    if not config.train.evaluate_goals:
+        return None
+    env = data_env(config, store)
+    reason = why_no_goals(env) or ("" if store.has("state") else f"{store.path} has no column state")
+    if not reason:
+        return require_goals(env)
+    print(f"no goals are tried while it trains: {reason}", file=sys.stderr)
+    env.close()
+    return None
 
 
 def parameters(model: torch.nn.Module) -> str:

@@ -75,7 +75,8 @@ def probe_table(results: dict[str, Any]) -> str:
     for kind in ("coordinates", "velocities"):
         for name, row in results[kind].items():
             lines.append(f"{name:<28}{row['r2']:>8.3f}{row['r']:>12.3f}")
-        lines.append(f"{'mean of ' + kind:<28}{results['mean_r2'][kind]:>8.3f}")
+        if kind in results["mean_r2"]:
+            lines.append(f"{'mean of ' + kind:<28}{results['mean_r2'][kind]:>8.3f}")
     lines.append(f"RankMe {results['rank']:.1f} of {results['latent']} dimensions")
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from ..data.environments import GOALS, Frames, GoalFrames, is_bounded
 from ..data.shards import Store
 from ..errors import UserError
 
@@ -65,21 +66,30 @@ class Outcome:
     goal_frames: np.ndarray
 
 
+def why_no_goals(env: gymnasium.Env) -> str:
+    """What an environment lacks for planning to goals, in words; empty where it lacks nothing."""
+    inner = env.unwrapped
+    name = type(inner).__name__
+    missing = [method for method in GOALS if not hasattr(inner, method)]
+    if missing:
+        return f"{name} has no {missing[0]}(); planning to goals needs {', '.join(GOALS)}"
+    if not is_bounded(inner.action_space):
+        return f"{name} has actions {inner.action_space}; planning to goals needs a bounded Box of shape (A,)"
+    return ""
+
+
 def require_goals(env: gymnasium.Env) -> Any:
-    """The environment itself, if states can be set and goals given.
+    """The environment itself, if states can be set and goals given, in frames of one size.
+
+    Args:
+        env: as `make_env` gives it.
 
     Raises:
         UserError: they can't.
     """
-    inner = env.unwrapped
-    needed = ("set_state", "get_state", "set_goal", "qpos_of", "goal_error")
-    missing = [name for name in needed if not hasattr(inner, name)]
-    if missing:
-        raise UserError(
-            f"env.id: {type(inner).__name__} has no {missing[0]}(); "
-            f"planning to goals needs {', '.join(needed)}"
-        )
-    return inner
+    if reason := why_no_goals(env):
+        raise UserError(f"env.id: {reason}")
+    return GoalFrames(env.unwrapped, env.size) if isinstance(env, Frames) else env.unwrapped
 
 
 def sample_goals(

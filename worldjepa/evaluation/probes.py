@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from ..data.windows import Windows
+from ..errors import UserError
 from ..world_model import WorldModel
 
 
@@ -29,13 +30,29 @@ def embed(model: WorldModel, windows: Windows, indices: np.ndarray, label: str) 
 def targets(
     env: Any, windows: Windows, indices: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What the last frame of each window shows: its coordinates, and its velocities, by name, (n,) each."""
-    last = windows.starts[indices] + (windows.frames - 1) * windows.frameskip
-    qpos, qvel = (
-        windows.store.gather(name, windows.episodes[indices], last[:, None])[:, 0]
-        for name in ("qpos", "qvel")
-    )
-    return env.coordinates(qpos), {f"velocity {i}": qvel[:, i] for i in range(qvel.shape[1])}
+    """What the last frame of each window shows: its coordinates, and its velocities, by name, (n,) each.
+
+    Coordinates are those that the environment names, or, where it names none, the entries of `qpos`, else of
+    `observation`, else of `state`. Velocities are the entries of `qvel`; without that column there are none.
+
+    Raises:
+        UserError: the data have none of these columns.
+    """
+    store, last = windows.store, windows.starts[indices] + (windows.frames - 1) * windows.frameskip
+
+    def entries(column: str) -> np.ndarray:
+        return store.gather(column, windows.episodes[indices], last[:, None])[:, 0]
+
+    def named(label: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        return {f"{label} {i}": column for i, column in enumerate(values.reshape(len(values), -1).T)}
+
+    velocities = named("velocity", entries("qvel")) if store.has("qvel") else {}
+    if hasattr(env, "coordinates") and store.has("qpos"):
+        return env.coordinates(entries("qpos")), velocities
+    column = next((name for name in ("qpos", "observation", "state") if store.has(name)), None)
+    if column is None:
+        raise UserError(f"{store.path}: has no column qpos, observation or state, which probes read")
+    return named(column, entries(column)), velocities
 
 
 def fit_ridge(

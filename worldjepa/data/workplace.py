@@ -1,0 +1,57 @@
+"""Where a collection writes what is not whole yet: a folder of its own, locked for as long as it lives."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UserError
+
+LIVE, LOCK = ".collect-", "lock"
+
+
+@contextlib.contextmanager
+def workplace(folder: Path) -> Iterator[Path]:
+    """A new folder inside a data folder, for one collection; gone at its end.
+
+    A killed collection leaves its folder, but not its lock, which the system takes back: what is found
+    without a lock is removed here. Where the file system has no locks, nobody's folder is.
+
+    Args:
+        folder: the data folder; made where it is missing.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_left_overs(folder)
+        place, lock = _make(folder)
+    except OSError as error:
+        raise UserError(f"data.path={folder}: can't be written: {error.strerror}") from None
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(lock)
+
+
+def _make(folder: Path) -> tuple[Path, int]:
+    # Under a name that nobody looks for, until it is locked.
+    made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    lock = os.open(made / LOCK, os.O_CREAT | os.O_RDWR)
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return made.rename(folder / (LIVE + made.name.removeprefix(".making-"))), lock
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove the folders of collections that are dead."""
+    for place in folder.glob(f"{LIVE}*"):
+        # A lock that is held, or no locks at all: not ours to judge.
+        with contextlib.suppress(OSError), open(place / LOCK, "rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(place, ignore_errors=True)

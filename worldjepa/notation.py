@@ -1,0 +1,40 @@
+"""Options whose text has parts: `collect.behaviour`, a mixture, and `collect.shard`, a part of the whole."""
+
+import math
+import re
+
+BEHAVIOURS = ("uniform", "coloured", "repeat")
+
+
+def shares(behaviour: str) -> list[tuple[str, float]]:
+    """The names in `collect.behaviour`, "name=share,name=share", and their shares, which sum to 1.
+
+    A name is one of BEHAVIOURS or `package:callable`; without a share it counts as 1.
+
+    Raises:
+        ValueError: it is not written so, or a share is not a positive number.
+    """
+    parts = []
+    for text in behaviour.split(","):
+        name, equals, share = text.strip().partition("=")
+        module, _, path = name.partition(":")
+        if name not in BEHAVIOURS and not all(map(str.isidentifier, f"{module}.{path}".split("."))):
+            raise ValueError(f"{name!r} is no behaviour")
+        parts.append((name, float(share) if equals else 1.0))
+        if not 0 < parts[-1][1] < math.inf:
+            raise ValueError(f"share {share} is not a positive number")
+    total = math.fsum(share for _, share in parts)
+    return [(name, share / total) for name, share in parts]
+
+
+def part(shard: str) -> tuple[int, int]:
+    """`collect.shard`, "k/n", as (k, n).
+
+    Raises:
+        ValueError: it is not written so, or k is not from 1 to n.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", shard, re.ASCII)
+    k, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= k <= n:
+        raise ValueError(f"{shard!r} is no part")
+    return k, n
