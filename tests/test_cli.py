@@ -1,6 +1,7 @@
 """The command line: help, flags, exit codes, and the whole line of commands on the smoke recipe."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -189,6 +190,21 @@ def test_the_line_leaves_what_it_says(line: tuple[Path, dict[str, str]]) -> None
     ]
     left_over = [str(p) for p in folder.rglob("*") if p.name.startswith(".") or p.suffix == ".tmp"]
     assert left_over == []
+
+
+def test_a_solver_that_descends_is_bounded_by_one_that_samples(
+    line: tuple[Path, dict[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The simulator that gives the bound has no gradients."""
+    shutil.copytree(line[0], tmp_path / "line")
+    monkeypatch.chdir(tmp_path / "line")
+    assert main(["plan", "runs/smoke", "plan.solver=cem_gradient", "plan.videos=0"]) == 0
+    told = capsys.readouterr().out
+    assert "cem, true dynamics" in told
+    assert "same solver" not in told
 
 
 def test_a_second_run_of_each_skips_what_is_done(

@@ -19,6 +19,7 @@ from ..evaluation.rivals import rivals
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
 from ..planning.dynamics import LatentDynamics
+from ..planning.solvers import DESCENDING
 from ..run import Run, write_text
 from ..trainer import choose_device, choose_precision
 from ..world_model import WorldModel
@@ -103,8 +104,11 @@ def _play_all(
     outcomes |= {name: outcome(name, policy, goals) for name, policy in others.items()}
     outcomes["world model"] = outcome("world model", planner, goals, plan.videos)
     if plan.bound_goals and hasattr(env, "simulate"):
-        bound = build_agent(plan, frameskip, space, TrueDynamics(env, COSTS[plan.cost], frameskip), device)
-        name = "same solver, true dynamics"
+        # A simulator has no gradients to descend along.
+        sampling = dataclasses.replace(plan, solver="cem") if plan.solver in DESCENDING else plan
+        name = "same solver, true dynamics" if sampling is plan else "cem, true dynamics"
+        truth = TrueDynamics(env, COSTS[plan.cost], frameskip)
+        bound = build_agent(sampling, frameskip, space, truth, device)
         outcomes[name] = outcome(name, bound, goals.first(plan.bound_goals))
     return outcomes
 
