@@ -16,7 +16,7 @@ LOW, HIGH = np.array([-1.0, -1.0], np.float32), np.array([1.0, 1.0], np.float32)
 def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ReactivePolicy]:
     """Learnt from the moving dot, one action in a block."""
     windows = dot_windows(write_dots(tmp_path_factory.mktemp("dots"), episodes=30, length=60), 4, 1)
-    return rivals(DotModel().eval(), windows, LOW, HIGH, count=5000, seed=0, steps=800)
+    return rivals(DotModel().eval(), windows, LOW, HIGH, steps=800, seed=0)
 
 
 def test_inverse_dynamics_knows_the_action_between_two_frames(policies: dict[str, ReactivePolicy]) -> None:

@@ -134,8 +134,8 @@ class PlanConfig:
     budget: int = option(50, "environment steps allowed")
     tolerance: float = option(1.0, "how close counts as there, as a multiple of the task's tolerance")
     hold: int = option(1, "environment steps, one after another, that it has to stay there")
-    rival_windows: int = option(
-        5000, "training windows that behaviour cloning and inverse dynamics learn from; 0: without them"
+    rival_steps: int = option(
+        3000, "optimizer steps that behaviour cloning and inverse dynamics learn for; 0: without them"
     )
     horizon: int = option(5, "H, action blocks looked ahead")
     solver: str = option(

@@ -47,7 +47,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
-        "plan.smoothness_cost plan.rival_windows plan.seed plan.videos probe.ridge probe.seed",
+        "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed",
     ),
     (
         "more than 0",

@@ -117,11 +117,11 @@ def _rivals(config: Config, store: Store, model: WorldModel, env: Any) -> dict[s
     """Trained on windows that reach as far ahead as the planner looks, where the data have any."""
     frames, frameskip, plan = config.plan.horizon + 1, config.data.frameskip, config.plan
     training, _ = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
-    if not plan.rival_windows or store.lengths[training].max() <= config.plan.horizon * frameskip:
+    if not plan.rival_steps or store.lengths[training].max() <= config.plan.horizon * frameskip:
         return {}
     windows = Windows(store, training, frames, frameskip)
     space = env.action_space
-    return dict(rivals(model, windows, space.low, space.high, plan.rival_windows, plan.seed))
+    return dict(rivals(model, windows, space.low, space.high, plan.rival_steps, plan.seed))
 
 
 def _episodes(goals: Goals, outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:

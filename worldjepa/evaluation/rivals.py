@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..data.windows import Windows
 from ..world_model import WorldModel
 
-STEPS, BATCH, WIDTH = 3000, 512, 256
+WINDOWS, BATCH, WIDTH = 5000, 512, 256
 
 
 class ReactivePolicy:
@@ -49,9 +49,7 @@ class ReactivePolicy:
         return self.model.encode(torch.as_tensor(frames, device=self.device)).float()
 
 
-def fit(
-    z: Tensor, actions: Tensor, horizons: Sequence[int], seed: int, label: str, steps: int = STEPS
-) -> nn.Module:
+def fit(z: Tensor, actions: Tensor, horizons: Sequence[int], seed: int, label: str, steps: int) -> nn.Module:
     """A network from two latents to the first action block between them.
 
     Args:
@@ -109,18 +107,17 @@ def rivals(
     windows: Windows,
     low: np.ndarray,
     high: np.ndarray,
-    count: int,
+    steps: int,
     seed: int,
-    steps: int = STEPS,
 ) -> dict[str, ReactivePolicy]:
-    """Both, trained on `count` windows of training episodes (all, if there are fewer).
+    """Both, trained on up to 5,000 windows of training episodes.
 
     Args:
         windows: of H + 1 frames; behaviour cloning looks 1 to H blocks ahead.
         low, high: (A,) bounds of an action.
         steps: of each one's training.
     """
-    indices = np.sort(np.random.default_rng(seed).permutation(len(windows))[:count])
+    indices = np.sort(np.random.default_rng(seed).permutation(len(windows))[:WINDOWS])
     device = next(model.parameters()).device
     z, actions = [], []
     for part in tqdm(
