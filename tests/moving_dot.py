@@ -143,7 +143,8 @@ class DotModel(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], -1).float()
 
     def rollout(self, z: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-        # S plans (B, S, H, k·A) from one past.
+        if actions.ndim == 3:
+            return self.rollout(z, past, actions[:, None])[:, 0]
         now = torch.atan2(z[:, -1, 2:], z[:, -1, :2])[:, None, None]
         moved = actions.unflatten(-1, (-1, 2)).sum(-2).cumsum(2)
         angle = now + self.moves * 2 * torch.pi * SPEED * moved

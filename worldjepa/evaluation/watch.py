@@ -64,13 +64,16 @@ def watch_goals(
     """Share of a few held-out goals that the planner reaches, and their pictures."""
     plan = config.plan
     count, option = config.train.evaluate_goals, "train.evaluate_goals"
-    goals = sample_goals(store, episodes, env, count, plan.goal_offset, plan.seed, option)
+    goals = sample_goals(
+        store, episodes, env, count, plan.goal_offset, plan.seed, option, tolerance=plan.tolerance
+    )
 
     def callback(model: WorldModel, step: int) -> None:
         device = next(model.parameters()).device
         dynamics = LatentDynamics(model, COSTS[plan.cost], device)
         agent = build_agent(plan, config.data.frameskip, env.action_space, dynamics, device)
-        outcome = play(env, goals, agent, plan.budget, record=8, label=f"goals at step {step}")
+        label = f"goals at step {step}"
+        outcome = play(env, goals, agent, plan.budget, 8, label, plan.tolerance, plan.hold)
         row = summary(outcome)
         run.log(step, {"eval/success": row["success"], "eval/median_final_error": row["median_final_error"]})
         rows = [
