@@ -46,7 +46,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
 def test_help_names_every_verb_and_recipe(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     text = told(capsys, *words)
-    for verb, (summary, _) in VERBS.items():
+    for verb, (summary, *_) in VERBS.items():
         assert f"  {verb} " in text
         assert summary in text
     assert ", ".join(recipes()) in " ".join(text.split())
@@ -105,7 +105,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "right"),
     [
-        (["trane"], "trane: no such command; they are collect, train, plan, probe, monitor, doctor"),
+        (["trane"], "trane: no such command; they are collect, data, train, plan, probe, monitor, doctor"),
         (["smoke", "train"], "smoke: no such command"),
         (["train", "smoke", "--steps=3"], "--steps=3: no such flag; options are written name=value"),
         (["plan", "-v"], "-v: no such flag"),

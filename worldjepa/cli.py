@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 from .config import describe
@@ -18,12 +19,14 @@ from .recipes import load_config, recipes, to_yaml
 class Verb(NamedTuple):
     """What a verb does, and the options that it heeds: names, or beginnings of names that end in a dot.
 
-    Its module in `worldjepa.commands` offers run(config) -> exit code. It is imported when it is run: help,
-    and most of what can be wrong with a command, need not wait for torch.
+    Its module in `worldjepa.commands` offers run(config) -> exit code, or run(config, part) where the verb
+    has parts, each with its summary. It is imported when it is run: help, and most of what can be wrong with
+    a command, need not wait for torch.
     """
 
     summary: str
     options: tuple[str, ...]
+    parts: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default, never written to
 
     def heeds(self, option: str) -> bool:
         return any(
@@ -33,6 +36,18 @@ class Verb(NamedTuple):
 
 VERBS = {
     "collect": Verb("collect pixel rollouts of a task", ("name", "env.", "collect.", "data.path")),
+    "data": Verb(
+        "look at data, and bring them into other forms",
+        ("name", "data.path", "data.split_seed", "collect.shard_episodes", "store."),
+        {
+            "info": "size, columns, statistics, how it was collected; a picture of what it covers",
+            "show": "a contact sheet and a GIF of some episodes",
+            "merge": "shards, and further data, into one .h5 file that stable-worldmodel reads, or a folder",
+            "split": "into a new folder of shards, or two with a share of the episodes each",
+            "convert": "from recordings or stable-worldmodel's HDF5 to shards; to its own layout (.h5)",
+            "verify": "read every byte: checksums, schema, finite values",
+        },
+    ),
     "train": Verb(
         "pretrain a world model on collected rollouts",
         ("name", "run", "env.", "data.", "model.", "train.", "plan."),
@@ -95,7 +110,10 @@ def _command(verb: str, arguments: list[str]) -> int:
         print(help_of(verb))
         return 0
     words = [a for a in arguments if not a.startswith("-")]
+    parts = [_part(verb, words)] if VERBS[verb].parts else []
     what = words.pop(0) if words and "=" not in words[0] else None
+    if parts and what is not None and _is_data(what):
+        what, words = None, [f"data.path={what}", *words]
     config = load_config(what, words)
     if "--show" in flags:
         print(to_yaml(config), end="")
@@ -103,7 +121,26 @@ def _command(verb: str, arguments: list[str]) -> int:
     if not sys.stderr.isatty():
         # Without a terminal a progress bar is a line of a log; tqdm reads this when it is imported.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
-    return importlib.import_module(f"worldjepa.commands.{verb}").run(config)
+    return importlib.import_module(f"worldjepa.commands.{verb}").run(config, *parts)
+
+
+def _part(verb: str, words: list[str]) -> str:
+    """Takes the first word, which says which part of the verb is meant."""
+    if not words or words[0] not in VERBS[verb].parts:
+        found = words[0] if words and "=" not in words[0] else "nothing"
+        raise UserError(f"{verb}: say what to do, {' or '.join(VERBS[verb].parts)}, not {found}")
+    return words.pop(0)
+
+
+def _is_data(what: str) -> bool:
+    """Whether WHAT is a data folder or file, not a recipe, YAML file or run folder."""
+    path = Path(what)
+    if path.is_dir():
+        return not (path / "config.yaml").is_file() and what not in recipes()
+    # What is not there but reads like a path, too: then it is the data that are missed.
+    return path.suffix not in (".yaml", ".yml") and (
+        path.suffix == ".h5" or path.is_file() or len(path.parts) > 1
+    )
 
 
 def overview() -> str:
@@ -121,11 +158,16 @@ def help_of(verb: str) -> str:
         if VERBS[verb].heeds(name)
         for line in _row(f"{name}={default}", meaning)
     ]
-    return "\n".join([_usage(verb), "", VERBS[verb].summary, "", *_what(), "", "options:", *rows])
+    parts = [line for name, summary in VERBS[verb].parts.items() for line in _row(name, summary, 12)]
+    what = [*_what(), *(["Here WHAT may also be a folder or file of data."] if parts else [])]
+    parts = ["", "PART is one of", *parts] if parts else []
+    top = [_usage(verb), "", VERBS[verb].summary, *parts, "", *what]
+    return "\n".join([*top, "", "options:", *rows])
 
 
 def _usage(verb: str) -> str:
-    return f"usage: worldjepa {verb} [WHAT] name=value ... [--show] [--help]"
+    part = " PART" if verb in VERBS and VERBS[verb].parts else ""
+    return f"usage: worldjepa {verb}{part} [WHAT] name=value ... [--show] [--help]"
 
 
 def _what() -> list[str]:

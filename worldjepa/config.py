@@ -57,6 +57,22 @@ class DataConfig:
 
 
 @dataclass
+class StoreConfig:
+    to: str = option(
+        "",
+        "what is written: a new .h5 file, or a new folder of shards; info and show: the folder of their "
+        "pictures, beside the data where none is named",
+    )
+    also: str = option("", "merge: further folders or files, with commas between")
+    share: float = option(
+        1.0,
+        "split: share of the episodes, drawn by data.split_seed, for store.to; the others go to its -rest",
+    )
+    image_size: int = option(0, "convert recordings: frames get this side, pixels; 0: as they are")
+    episodes: int = option(8, "show: how many episodes")
+
+
+@dataclass
 class EncoderConfig:
     name: str = option("conv", "conv (the small one), or any timm model's name")
     width: int = option(16, "conv: channels of the first stage; each of the four stages doubles them")
@@ -189,6 +205,7 @@ class Config:
     env: EnvConfig = field(default_factory=EnvConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)

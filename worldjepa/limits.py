@@ -38,7 +38,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
         "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
         "train.keep_checkpoints plan.goals plan.goal_offset plan.budget plan.horizon plan.num_elites "
-        "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames",
+        "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
+        "store.episodes",
     ),
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
@@ -47,7 +48,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
-        "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed",
+        "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
+        "store.image_size",
     ),
     (
         "more than 0",
@@ -56,6 +58,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
     ),
     ("from 0 up to, but not, 1", lambda v: 0 <= v < 1, "train.warmup model.predictor.dropout"),
+    ("more than 0 and at most 1", lambda v: 0 < v <= 1, "store.share"),
+    ("a path, or paths, or nothing", lambda _: True, "store.to store.also"),
     ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
     ("from 0 to 65535", lambda v: 0 <= v < 2**16, "monitor.port"),
     ("fast or full", ("fast", "full").__contains__, "env.render_quality"),

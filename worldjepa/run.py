@@ -20,7 +20,7 @@ from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
-    "name", "run", "collect.", "plan.", "probe.", "monitor.", "env.protocol", "data.path",
+    "name", "run", "collect.", "store.", "plan.", "probe.", "monitor.", "env.protocol", "data.path",
     "train.log_every", "train.evaluate", "train.checkpoint", "train.keep", "train.device", "train.threads",
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ import json
 import zlib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -18,15 +18,27 @@ SCHEMA = 1
 MAKERS = ("worldjepa", "mujoco", "dm-control", "gymnasium", "numpy")
 
 
-def describe(file: h5py.File, about: dict[str, Any]) -> None:
-    """The attributes of a file that is written here."""
-    file.attrs["schema"] = SCHEMA
-    file.attrs["about"] = json.dumps(about, sort_keys=True)
+class Origin(NamedTuple):
+    """Where data come from: the options that they were collected with, and versions of the packages."""
+
+    about: dict[str, Any]
+    versions: dict[str, str]
+
+
+def made_here(about: dict[str, Any]) -> Origin:
+    """Of data made now, with the packages that are installed."""
     versions = {}
     for package in MAKERS:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
-    file.attrs["versions"] = json.dumps(versions)
+    return Origin(about, versions)
+
+
+def describe(file: h5py.File, origin: Origin) -> None:
+    """The attributes of a file that is written here."""
+    file.attrs["schema"] = SCHEMA
+    file.attrs["about"] = json.dumps(origin.about, sort_keys=True)
+    file.attrs["versions"] = json.dumps(origin.versions)
 
 
 def checksum(values: np.ndarray, before: int = 0) -> np.uint32:

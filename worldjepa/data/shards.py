@@ -19,7 +19,7 @@ from h5py import h5o
 
 from ..errors import UserError
 from .columns import Column, FileMap, column
-from .provenance import SCHEMA, checksum, describe
+from .provenance import SCHEMA, Origin, checksum, describe, made_here
 
 PER_EPISODE = ("ep_len", "ep_offset")
 # Mapped pages count as this process's memory once they are read. Of larger data they are let go each time
@@ -27,13 +27,16 @@ PER_EPISODE = ("ep_len", "ep_offset")
 MAPPED_BYTES = 1 << 30
 
 
-def write_shard(path: Path, episodes: Sequence[dict[str, np.ndarray]], about: dict[str, Any]) -> None:
+def write_shard(
+    path: Path, episodes: Sequence[dict[str, np.ndarray]], about: dict[str, Any], origin: Origin | None = None
+) -> None:
     """Write one shard, whole or not at all.
 
     Args:
         path: where; its folder exists.
         episodes: of each, its columns, all (T, ...) with one T.
         about: what is needed to collect it again, JSON; kept in the attribute `about`.
+        origin: of data that were collected earlier, in place of `about`.
     """
     lengths = np.array([len(episode["action"]) for episode in episodes], np.int64)
     columns = {name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]}
@@ -42,12 +45,18 @@ def write_shard(path: Path, episodes: Sequence[dict[str, np.ndarray]], about: di
     columns["ep_offset"] = np.cumsum(lengths) - lengths
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
-        describe(file, about)
+        describe(file, origin or made_here(about))
         for name, values in columns.items():
-            file.create_dataset(name, data=values).attrs["crc32"] = checksum(values)
+            stored = file.create_dataset(name, data=values, dtype=stored_dtype(values.dtype))
+            stored.attrs["crc32"] = checksum(values)
     sync(temporary)
     os.replace(temporary, path)
     sync(path.parent)
+
+
+def stored_dtype(dtype: np.dtype) -> np.dtype:
+    """The same in HDF5's words: of Python's objects, only texts are kept."""
+    return h5py.string_dtype() if dtype.hasobject else dtype
 
 
 def sync(path: Path) -> None:
@@ -61,6 +70,20 @@ def sync(path: Path) -> None:
 
 def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.h5"
+
+
+def shard_files(path: Path) -> list[Path]:
+    """The shards of a folder, or one file, in order.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    if not path.exists():
+        raise UserError(f"data.path={path}: no such folder or file; `worldjepa collect` makes one")
+    files = sorted(path.glob("shard-*.h5")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"data.path={path}: holds no shard-*.h5; `worldjepa collect` makes them")
+    return files
 
 
 class Shard:
@@ -111,6 +134,10 @@ class Shard:
     @property
     def checksums(self) -> dict[str, int]:
         return {name: int(item.attrs["crc32"]) for name, item in self._file.items() if "crc32" in item.attrs}
+
+    def stored(self, name: str) -> Column:
+        """A column of frames or of episodes, as it is in the file."""
+        return self.columns[name] if name in self.columns else self._file[name]
 
     def release(self) -> None:
         """Let go of the mapped pages."""
@@ -163,11 +190,7 @@ class Store:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not self.path.exists():
-            raise UserError(f"data.path={path}: no such folder or file; `worldjepa collect` makes one")
-        files = sorted(self.path.glob("shard-*.h5")) if self.path.is_dir() else [self.path]
-        if not files:
-            raise UserError(f"data.path={path}: holds no shard-*.h5; `worldjepa collect` makes them")
+        files = shard_files(self.path)
         _allow_open_files(2 * len(files))
         self.shards = [Shard(file) for file in files]
         first = self.shards[0]
