@@ -1,4 +1,4 @@
-"""dm-control tasks as Gymnasium environments with pixels, states that can be set, and goals."""
+"""dm-control tasks as Gymnasium environments with pixels and states that can be set."""
 
 from typing import Any
 
@@ -6,34 +6,25 @@ import gymnasium
 import numpy as np
 
 from .rendering import Camera, choose_backend
-from .tasks import TASKS
+from .tasks import TASKS, table
 
 PROTOCOLS = ("circle", "lewm")
 
 
 class PixelEnv(gymnasium.Env):
-    """A task of dm-control's suite, seen through one camera; a goal is a physics state and its image.
+    """A task of dm-control's suite, seen through one camera, whose whole physics state can be read and set.
 
-    Action: Box(-1, 1, (A,), float32), the task's actuators, held for one control step.
-
-    | task    | A | action                      | control step |
-    |---------|---|-----------------------------|--------------|
-    | Reacher | 2 | shoulder and wrist torque   | 0.02 s       |
+    Action: Box(low, high, (A,), float32), the task's actuators (table below), held for one control step; the
+    bounds are the suite's, -1 and 1 but for the quadruped.
 
     Observation: Box(0, 255, (image_size, image_size, 3), uint8), the camera's picture; the suite's target is
     hidden.
 
     Info, at reset and at every step: `qpos` (nq,), `qvel` (nv,) and `state`, the whole physics state (n,),
-    float64, and `observation`, the suite's own state observation in one vector, float32;
-    with a goal also `error` (nq,), `success` (bool) and `goal_pixels`, the picture of the goal at rest.
+    float64, and `observation`, the suite's own state observation in one vector, float32.
 
-    Reward: 1 at a step that reaches the goal, else 0; without a goal always 0.
-    Starting state: the suite's own random one, or options["state"].
-    Termination: the goal is reached. Truncation: Gymnasium's time limit, 1000 steps as registered.
-
-    | task    | goal is reached when                                                                    |
-    |---------|-----------------------------------------------------------------------------------------|
-    | Reacher | both joints are within 0.05 rad of the goal's, on the circle (`protocol="lewm"`: plainly) |
+    Reward: always 0. Starting state: the suite's own random one, or options["state"].
+    Termination: never. Truncation: Gymnasium's time limit, 1000 steps as registered.
 
     Arguments:
         task: a name in `worldjepa.envs.tasks.TASKS`.
@@ -49,6 +40,7 @@ class PixelEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012 - as Gymnasium declares it
     action_space: gymnasium.spaces.Box
+    reset_options: tuple[str, ...] = ("state",)
 
     def __init__(
         self,
@@ -78,13 +70,11 @@ class PixelEnv(gymnasium.Env):
         )
         self._physics = self._suite_env.physics
         self._model, self._data = self._physics.model.ptr, self._physics.data.ptr
-        self._substeps = round(self._suite_env.control_timestep() / self._physics.timestep())
-        for geom in self.task.hidden:
-            self._physics.named.model.geom_rgba[geom, "a"] = 0
+        self._substeps = round(self.task.control_step / self._physics.timestep())
+        self._places = [int(self._model.joint(c.joint).qposadr[0]) for c in self.task.coordinates]
+        self._draw_as_listed()
         self._camera = Camera(self._model, self.task.camera, image_size, image_size, render_quality)
         self._state_kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        self._goal_qpos: np.ndarray | None = None
-        self._goal_pixels: np.ndarray | None = None
 
         bounds = self._suite_env.action_spec()
         self.action_space = gymnasium.spaces.Box(
@@ -99,18 +89,17 @@ class PixelEnv(gymnasium.Env):
 
         Args:
             seed: as Gymnasium defines it.
-            options: "state", a whole physics state (n,) to start from; "goal", another to reach. Without
-                "goal" the episode has none.
+            options: "state", a whole physics state (n,) to start from.
         """
         super().reset(seed=seed)
         options = options or {}
-        unknown = set(options) - {"state", "goal"}
+        unknown = sorted(set(options) - set(self.reset_options))
         if unknown:
-            raise ValueError(f"reset options {sorted(unknown)} are unknown; they are 'state' and 'goal'")
+            known = " and ".join(self.reset_options)
+            raise ValueError(f"reset options {unknown} are unknown; this environment knows {known}")
         self._suite_random.seed(int(self.np_random.integers(2**32, dtype=np.uint64)))
         with self._physics.reset_context():
             self._suite_env.task.initialize_episode(self._physics)
-        self.set_goal(options.get("goal"))
         if options.get("state") is not None:
             self.set_state(options["state"])
         return self._camera(self._data), self._info()
@@ -119,9 +108,7 @@ class PixelEnv(gymnasium.Env):
         """One control step under `action` (A,), clipped to the action space."""
         self._physics.set_control(np.clip(action, self.action_space.low, self.action_space.high))
         self._physics.step(self._substeps)
-        info = self._info()
-        success = bool(info.get("success", False))
-        return self._camera(self._data), float(success), success, False, info
+        return self._camera(self._data), 0.0, False, False, self._info()
 
     def render(self) -> np.ndarray | None:
         """The present frame (image_size, image_size, 3) uint8."""
@@ -150,25 +137,6 @@ class PixelEnv(gymnasium.Env):
         # What dm_control's step ends with, so that the next step finds what it would have found.
         self._mujoco.mj_step1(self._model, self._data)
 
-    def set_goal(self, goal: np.ndarray | None, draw: bool = True) -> np.ndarray | None:
-        """Make the state `goal` (n,) this episode's goal, or take the goal away; the present state is kept.
-
-        Args:
-            goal: a whole physics state, or None.
-            draw: whether to draw the goal's picture; without, `goal_pixels` is missing from the info.
-
-        Returns:
-            The goal's image (image_size, image_size, 3) uint8, or None.
-        """
-        self._goal_pixels = None
-        self._goal_qpos = None if goal is None else self.qpos_of(np.asarray(goal, np.float64))
-        if goal is not None and draw:
-            present = self.get_state()
-            self.set_state(goal)
-            self._goal_pixels = self._camera(self._data)
-            self.set_state(present)
-        return self._goal_pixels
-
     def simulate(self, states: np.ndarray, actions: np.ndarray, threads: int = 1) -> np.ndarray:
         """The true dynamics on many plans at once, without drawing.
 
@@ -182,42 +150,55 @@ class PixelEnv(gymnasium.Env):
         """
         from mujoco import rollout
 
+        kinds = self._mujoco.mjtState
         controls = np.repeat(np.asarray(actions, np.float64), self._substeps, axis=1)
-        full = self._mujoco.mjtState.mjSTATE_FULLPHYSICS
-        # FULLPHYSICS is the first part of INTEGRATION: time, qpos, qvel, act, ...
-        width = self._mujoco.mj_stateSize(self._model, full)
         datas = [self._mujoco.MjData(self._model) for _ in range(threads)]
-        trajectory, _ = rollout.rollout(self._model, datas, np.ascontiguousarray(states[:, :width]), controls)
+        trajectory, _ = rollout.rollout(
+            self._model,
+            datas,
+            self._part(states, kinds.mjSTATE_FULLPHYSICS),
+            controls,
+            # Where bodies touch, the solver's answer depends on where it starts from.
+            initial_warmstart=self._part(states, kinds.mjSTATE_WARMSTART),
+        )
         trajectory = trajectory[:, self._substeps - 1 :: self._substeps]
         return trajectory[..., 1 : 1 + self._model.nq]
 
     def coordinates(self, qpos: np.ndarray) -> dict[str, np.ndarray]:
         """qpos (..., nq) to the named coordinates that a picture shows, each (...)."""
-        return self.task.coordinates(qpos)
-
-    def goal_error(self, qpos: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """Error of qpos (..., nq) against a goal's qpos, per coordinate, as a multiple of the tolerance."""
-        return self.task.error(qpos, goal, self.protocol) / self.task.tolerance
+        return self.task.named(qpos[..., self._places])
 
     def qpos_of(self, states: np.ndarray) -> np.ndarray:
         """qpos (..., nq) within whole physics states (..., n)."""
         return states[..., 1 : 1 + self._model.nq]
+
+    def _part(self, states: np.ndarray, kind: Any) -> np.ndarray:
+        """Of states (N, n), what belongs to `kind`, a sum of mjtState, (N, m)."""
+        size = self._mujoco.mj_stateSize(self._model, kind)
+        part = np.empty((len(states), size))
+        for state, to in zip(np.ascontiguousarray(states, np.float64), part, strict=True):
+            self._mujoco.mj_extractState(self._model, state, self._state_kind, to, kind)
+        return part
+
+    def _draw_as_listed(self) -> None:
+        model = self._physics.named.model
+        for name in self.task.hidden:
+            colours = model.geom_rgba if name in model.geom_rgba.axes.row.names else model.site_rgba
+            colours[name, 3] = 0
+        for what, name, value in self.task.drawn:
+            getattr(model, what)[name] = np.squeeze(value)
 
     def _observation(self) -> np.ndarray:
         parts = self._suite_env.task.get_observation(self._physics).values()
         return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
-        info: dict[str, Any] = {
+        return {
             "qpos": self._data.qpos.copy(),
             "qvel": self._data.qvel.copy(),
             "state": self.get_state(),
             "observation": self._observation(),
         }
-        if self._goal_qpos is not None:
-            error = self.task.error(info["qpos"], self._goal_qpos, self.protocol)
-            info["error"] = error
-            info["success"] = bool((error < self.task.tolerance).all())
-            if self._goal_pixels is not None:
-                info["goal_pixels"] = self._goal_pixels
-        return info
+
+
+PixelEnv.__doc__ = f"{PixelEnv.__doc__}\n{table()}\n"

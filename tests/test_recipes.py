@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from worldjepa.cli import main
 from worldjepa.config import Config, leaves
+from worldjepa.data.environments import make_env
+from worldjepa.data.episodes import collect_episode
 from worldjepa.errors import UserError
 from worldjepa.recipes import load_config, recipes, to_yaml
 
@@ -163,3 +166,24 @@ def test_a_folder_beside_the_work_does_not_hide_a_recipe(
     assert load_config("smoke").train.steps == 6
     Path("smoke/config.yaml").write_text("name: a_run\n")
     assert load_config("smoke").name == "a_run"
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in recipes() if recipe != "reacher_gpu"])
+def test_a_recipes_environment_and_behaviour_are_there(recipe: str) -> None:
+    config = load_config(recipe, ["env.image_size=16"])
+    config.collect.episode_length = 16
+    env = make_env(config.env)
+    assert collect_episode(env, config.collect, 0)["pixels"].shape == (16, 16, 16, 3)
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [r for r in recipes() if r not in ("smoke", "reacher_gpu")])
+def test_a_recipe_runs_in_small_from_data_to_goals(recipe: str, tmp_path: Path) -> None:
+    """Its environment and behaviour, at the sizes of the smoke recipe."""
+    stated = leaves(yaml.safe_load((files("worldjepa.configs") / "smoke.yaml").read_text("utf-8")))
+    small = [f"{name}={value}" for name, value in stated.items() if name != "name"]
+    folders = [f"run={tmp_path}/run", f"data.path={tmp_path}/data"]
+    for verb in ("collect", "train", "probe", "plan"):
+        assert main([verb, recipe, *small, *folders]) == 0, verb
+    assert (tmp_path / "run" / "evaluation" / "plan.png").exists()

@@ -1,0 +1,141 @@
+"""The goal tasks measured: how many goals random actions reach, and how many a planner on the true dynamics.
+
+    python scripts/task_table.py                    # what is not yet in results/tasks.json; prints the table
+    python scripts/task_table.py finger --again     # one task anew
+    python scripts/task_table.py --sheet            # draws docs/tasks.png as well
+
+Of each recipe 20 episodes are collected under a seed that its training data do not have; starts and goals are
+pairs of their states 25 steps apart. A row is measured again when its task or its recipe has changed. No
+model is involved.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from worldjepa.config import Config, leaves
+from worldjepa.data.collect import collect
+from worldjepa.data.environments import make_env
+from worldjepa.data.episodes import collect_episode
+from worldjepa.data.shards import Store
+from worldjepa.evaluation.goals import play, sample_goals, summary
+from worldjepa.evaluation.policies import RandomPolicy, TrueDynamics
+from worldjepa.planning.agent import build_agent
+from worldjepa.planning.costs import COSTS
+from worldjepa.recipes import load_config
+
+ROOT = Path(__file__).parents[1]
+RESULTS, SHEET = ROOT / "results" / "tasks.json", ROOT / "docs" / "tasks.png"
+RECIPES = ("reacher", "point_mass", "swimmer", "cartpole", "ball_in_cup", "finger", "cheetah", "walker")
+HELD_OUT = ("collect.seed=1", "collect.episodes=20", "collect.shard_episodes=10", "plan.goals=100")
+
+
+def options(config: Config, task: Any) -> dict[str, Any]:
+    """Everything that a row depends on."""
+    groups = {name: dataclasses.asdict(getattr(config, name)) for name in ("env", "collect", "plan")}
+    del groups["collect"]["workers"]
+    for name in ("bound_goals", "videos"):
+        del groups["plan"][name]
+    return json.loads(
+        json.dumps(groups | {"frameskip": config.data.frameskip, "task": dataclasses.asdict(task)})
+    )
+
+
+def unchanged(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether every option of a row has the value that it had; options that came since do not count."""
+    return leaves(before).items() <= leaves(now).items()
+
+
+def measure(config: Config, env: Any) -> dict[str, Any]:
+    """One row: the floor, the bound, and how many starts were at their goal already."""
+    plan, space, frameskip = config.plan, env.action_space, config.data.frameskip
+    with tempfile.TemporaryDirectory() as folder:
+        collect(Path(folder), config.env, config.collect)
+        store = Store(Path(folder))
+        goals = sample_goals(
+            store, np.arange(len(store.lengths)), env, plan.goals, plan.goal_offset, plan.seed
+        )
+    floor = RandomPolicy(space.low, space.high, frameskip, plan.seed)
+    truth = TrueDynamics(env, COSTS[plan.cost], frameskip)
+    bound = build_agent(plan, frameskip, space, truth, torch.device("cpu"))
+    rows = {
+        name: summary(play(env, goals, policy, plan.budget, label=name))
+        for name, policy in (("random actions", floor), ("true dynamics", bound))
+    }
+    for row in rows.values():
+        del row["seconds_per_decision"]
+    return {"already_there": goals.already_there, "pairs": len(goals), "rows": rows}
+
+
+def table(results: dict[str, Any]) -> str:
+    """results/tasks.json as the README's Markdown table."""
+    lines = [
+        "| recipe | goal is reached when | control step | random actions | true dynamics | already there |",
+        "|---|---|---|---|---|---|",
+    ]
+    for recipe, result in results.items():
+        floor, bound = (
+            f"{row['success']:.0f} % ({row['interval'][0]:.0f} to {row['interval'][1]:.0f})"
+            for row in result["rows"].values()
+        )
+        there = result["already_there"]
+        step = result["options"]["task"]["control_step"]
+        share = f"{there} of {there + result['pairs']}"
+        lines.append(f"| `{recipe}` | {result['rule']} | {step:g} s | {floor} | {bound} | {share} |")
+    return "\n".join(lines)
+
+
+def draw_sheet() -> None:
+    """Two starts and the goals 25 steps later of every task, as a model sees them."""
+    rows = {"start": 25, "goal": 50, "start ": 150, "goal ": 175}
+    figure = Figure(figsize=(2 * len(RECIPES), 8.6), layout="constrained")
+    axes = figure.subplots(len(rows), len(RECIPES))
+    for column, recipe in zip(axes.T, RECIPES, strict=True):
+        config = load_config(recipe, HELD_OUT)
+        env = make_env(config.env)
+        frames = collect_episode(env, config.collect, 0)["pixels"]
+        env.close()
+        for axis, number in zip(column, rows.values(), strict=True):
+            axis.imshow(frames[number], interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        column[0].set_title(recipe, fontsize=13)
+    for axis, label in zip(axes[:, 0], rows, strict=True):
+        axis.set_ylabel(label, fontsize=13)
+    SHEET.parent.mkdir(exist_ok=True)
+    figure.savefig(SHEET, dpi=64, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("recipes", nargs="*", default=RECIPES, metavar="RECIPE", help="default: all eight")
+    parser.add_argument("--again", action="store_true", help="measure what is there already")
+    parser.add_argument("--sheet", action="store_true", help=f"draw {SHEET.relative_to(ROOT)}")
+    chosen = parser.parse_args()
+    if wrong := set(chosen.recipes) - set(RECIPES):
+        parser.error(f"{', '.join(sorted(wrong))}: the recipes with goals are {', '.join(RECIPES)}")
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(exist_ok=True)
+    for recipe in tqdm(chosen.recipes, unit=" tasks"):
+        config = load_config(recipe, HELD_OUT)
+        env = make_env(config.env).unwrapped
+        about = options(config, env.task)
+        if chosen.again or recipe not in results or not unchanged(results[recipe]["options"], about):
+            results[recipe] = {"rule": env.task.rule(), "options": about, **measure(config, env)}
+            ordered = {name: results[name] for name in RECIPES if name in results}
+            RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
+        env.close()
+    print(table({name: results[name] for name in RECIPES if name in results}))
+    if chosen.sheet:
+        draw_sheet()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Every task of worldjepa.envs: Gymnasium's contract, bytes, states, success, and what a picture shows."""
+
+import warnings
+from collections.abc import Iterator
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from worldjepa.envs.goal_env import GoalEnv
+from worldjepa.envs.pixel_env import PixelEnv
+from worldjepa.envs.tasks import TASKS, Task, angles, places, table
+
+GOAL_TASKS = [name for name, task in TASKS.items() if task.has_goals]
+DATA_TASKS = [name for name in TASKS if name not in GOAL_TASKS]
+TURN = 2 * np.pi
+
+
+@pytest.fixture(scope="module")
+def envs() -> Iterator[dict[str, PixelEnv]]:
+    """Every task at 64 px, made when it is first asked for."""
+
+    class Made(dict):
+        def __missing__(self, name: str) -> PixelEnv:
+            self[name] = gymnasium.make(f"worldjepa.envs:worldjepa/{name}-v0").unwrapped
+            return self[name]
+
+    made = Made()
+    yield made
+    for env in made.values():
+        env.close()
+
+
+def random_actions(env: PixelEnv, *shape: int, seed: int = 0) -> np.ndarray:
+    low, high = env.action_space.low, env.action_space.high
+    return np.random.default_rng(seed).uniform(low, high, (*shape, len(low))).astype(np.float32)
+
+
+def play(env: PixelEnv, actions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (T + 1, H, W, 3) and states (T + 1, n) of an episode."""
+    frame, info = env.reset(seed=seed)
+    steps = [(frame, info["state"])]
+    for action in actions:
+        frame, _, _, _, info = env.step(action)
+        steps.append((frame, info["state"]))
+    return np.stack([f for f, _ in steps]), np.stack([s for _, s in steps])
+
+
+def place(env: PixelEnv, joint: str) -> int:
+    """Where a joint's value stands in a state."""
+    return 1 + int(env._model.joint(joint).qposadr[0])
+
+
+# Every task
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gymnasium_checker_is_content(envs, name: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # The quadruped's bounds are the suite's.
+        warnings.filterwarnings("ignore", message=".*we recommend using a symmetric and normalized space")
+        check_env(envs[name], skip_render_check=True)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_same_seed_same_bytes(envs, name: str):
+    env = envs[name]
+    actions = random_actions(env, 12)
+    frames, states = play(env, actions, seed=3)
+    other = gymnasium.make(f"worldjepa.envs:worldjepa/{name}-v0").unwrapped
+    for again in (env, other):
+        same_frames, same_states = play(again, actions, seed=3)
+        np.testing.assert_array_equal(same_frames, frames)
+        np.testing.assert_array_equal(same_states, states)
+    other.close()
+    assert (play(env, actions, seed=4)[1] != states).any()
+    assert (frames[1:] != frames[:-1]).any((1, 2, 3)).any()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_state_set_back_continues_to_the_same_bits(envs, name: str):
+    """Through contacts too: the solver's warm start is part of the state."""
+    env = envs[name]
+    actions = random_actions(env, 40)
+    frames, states = play(env, actions, seed=5)
+    for step in (12, 30):
+        env.reset(seed=6)
+        env.set_state(states[step])
+        np.testing.assert_array_equal(env.render(), frames[step])
+        for number in range(step, step + 5):
+            frame, _, _, _, info = env.step(actions[number])
+            np.testing.assert_array_equal(info["state"], states[number + 1])
+            np.testing.assert_array_equal(frame, frames[number + 1])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_simulate_is_stepping_to_the_bit(envs, name: str):
+    env = envs[name]
+    _, states = play(env, random_actions(env, 30), seed=0)
+    starts, plans = states[[5, 18, 30]], random_actions(env, 3, 20, seed=9)
+    stepped = []
+    for start, plan in zip(starts, plans, strict=True):
+        env.set_state(start)
+        stepped.append([env.step(action)[4]["qpos"] for action in plan])
+    for threads in (1, 2):
+        np.testing.assert_array_equal(env.simulate(starts, plans, threads), stepped)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_the_entry_says_is_so(envs, name: str):
+    env, task = envs[name], TASKS[name]
+    assert int(task.actions.split(":")[0]) == env.action_space.shape[0]
+    assert env._substeps * env._physics.timestep() == pytest.approx(task.control_step, rel=1e-12)
+    for c in task.coordinates:
+        joint = env._model.joint(c.joint)
+        kind = env._mujoco.mjtJoint(int(joint.type[0])).name
+        assert kind == {"rad": "mjJNT_HINGE", "m": "mjJNT_SLIDE"}[c.unit]
+        if c.unit == "rad" and name != "Reacher":
+            assert c.circular == (not env._model.jnt_limited[joint.id]), c.joint
+    qpos = env.reset(seed=0)[1]["qpos"]
+    named = env.coordinates(np.stack([qpos, qpos]))
+    assert {v.shape for v in named.values()} == {(2,)}
+    assert len(named) == sum(2 if c.circular else 1 for c in task.coordinates)
+
+
+# What a picture shows
+
+
+@pytest.mark.parametrize("name", GOAL_TASKS)
+def test_a_difference_of_two_tolerances_shows_in_64_pixels(envs, name: str):
+    env = envs[name]
+    _, states = play(env, random_actions(env, 60), seed=1)
+    for c in TASKS[name].coordinates:
+        changed = []
+        for state in states[10::10]:
+            moved = state.copy()
+            moved[place(env, c.joint)] += 2 * c.tolerance
+            pictures = []
+            for which in (state, moved):
+                env.set_state(which)
+                pictures.append(env.render().astype(int))
+            changed.append(int((np.abs(pictures[0] - pictures[1]).max(-1) > 20).sum()))
+        assert np.median(changed) >= 3, (c.joint, changed)
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.hidden])
+def test_the_suites_target_is_hidden(envs, name: str):
+    env = envs[name]
+    frame, _ = env.reset(seed=0)
+    model = env._physics.named.model
+    for hidden in TASKS[name].hidden:
+        kind = "geom" if hidden in model.geom_rgba.axes.row.names else "site"
+        places, colours = getattr(model, f"{kind}_pos"), getattr(model, f"{kind}_rgba")
+        before = places[hidden].copy()
+        places[hidden] = before + 0.05
+        env.set_state(env.get_state())
+        np.testing.assert_array_equal(env.render(), frame)
+        places[hidden] = before
+        assert colours[hidden][3] == 0
+
+
+# Goals
+
+
+@pytest.mark.parametrize("name", GOAL_TASKS)
+def test_success_is_every_coordinate_within_its_tolerance(envs, name: str):
+    env, task = envs[name], TASKS[name]
+    assert isinstance(env, GoalEnv)
+    _, states = play(env, random_actions(env, 15), seed=2)
+    goal = states[-1]
+
+    def reached(state: np.ndarray) -> bool:
+        _, info = env.reset(options={"state": state, "goal": goal})
+        assert info["error"].shape == (len(task.coordinates),)
+        scaled = env.goal_error(env.qpos_of(state), env.qpos_of(goal))
+        assert bool((scaled < 1).all()) is info["success"]
+        return info["success"]
+
+    assert reached(goal)
+    for c in task.coordinates:
+        for sign in (-1, 1):
+            for factor, expected in ((0.99, True), (1.01, False)):
+                state = goal.copy()
+                state[place(env, c.joint)] += sign * factor * c.tolerance
+                assert reached(state) is expected, (c.joint, factor)
+            state = goal.copy()
+            state[place(env, c.joint)] += sign * TURN
+            assert reached(state) is c.circular, c.joint
+
+
+@pytest.mark.parametrize("name", GOAL_TASKS)
+def test_velocities_and_what_does_not_show_do_not_count(envs, name: str):
+    env, task = envs[name], TASKS[name]
+    _, info = env.reset(seed=2)
+    goal = info["state"]
+    counted = {place(env, c.joint) for c in task.coordinates}
+    moved = goal.copy()
+    for index in range(1, 1 + len(info["qpos"]) + len(info["qvel"])):
+        moved[index] += 0.0 if index in counted else 0.3
+    assert (moved != goal).any()
+    assert env.reset(options={"state": moved, "goal": goal})[1]["success"]
+
+
+@pytest.mark.parametrize("name", DATA_TASKS)
+def test_a_data_task_has_no_goals_and_says_so(envs, name: str):
+    env = envs[name]
+    state = env.get_state()
+    with pytest.raises(ValueError, match=r"reset options \['goal'\] are unknown; .* knows state"):
+        env.reset(options={"goal": state})
+    assert not hasattr(env, "set_goal")
+    assert "success" not in env.step(env.action_space.low)[4]
+
+
+# The table
+
+
+def test_errors_are_on_the_circle_where_there_are_no_limits():
+    task = Task("d", "t", "c", 0.1, "1: none", (*angles("a", 0.1, circular=True), *places("b", 0.1)))
+    np.testing.assert_allclose(task.error(np.array([TURN, TURN]), np.zeros(2)), [0, TURN], atol=1e-12)
+    np.testing.assert_allclose(task.error(np.array([TURN, TURN]), np.zeros(2), "lewm"), TURN)
+    assert task.rule() == "a within 0.1 rad on the circle, b within 0.1 m"
+
+
+def test_an_entry_has_tolerances_for_all_coordinates_or_for_none():
+    for name, task in TASKS.items():
+        assert task.has_goals or all(c.tolerance is None for c in task.coordinates), name
+    assert len(GOAL_TASKS) == 8
+
+
+def test_the_docstrings_tell_every_task():
+    for env in (PixelEnv, GoalEnv):
+        assert table() in (env.__doc__ or "")
+    assert len(table().splitlines()) == 2 + len(TASKS)
+    assert all(f"`worldjepa/{name}-v0`" in table() for name in TASKS)
