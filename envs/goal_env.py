@@ -28,6 +28,11 @@ class GoalEnv(PixelEnv):
         self._goal_qpos: np.ndarray | None = None
         self._goal_pixels: np.ndarray | None = None
 
+    @property
+    def error_names(self) -> tuple[str, ...]:
+        """What the entries of the info's `error` are, and their units: ("shoulder [rad]", ...)."""
+        return tuple(f"{c.joint} [{c.unit}]" for c in self.task.coordinates)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:

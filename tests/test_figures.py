@@ -72,6 +72,13 @@ def test_the_table_says_by_which_rule() -> None:
     )
 
 
+def test_the_table_tells_errors_in_physical_units() -> None:
+    errors = {"median_errors": {"shoulder [rad]": 0.01234, "hip [m]": 0.5}}
+    rows = PLAN["rows"] | {"world model": PLAN["rows"]["world model"] | errors}
+    told = plan_table(PLAN | {"rows": rows}).splitlines()[-1]
+    assert told == "World model, median final error: shoulder [rad] 0.0123, hip [m] 0.5."
+
+
 def test_the_table_of_probes_tells_every_number() -> None:
     table = probe_table(PROBE)
     expected = {

@@ -79,6 +79,14 @@ def test_success_rule(make, protocol: str):
         assert bool((scaled < 1).all()) is info["success"]
 
 
+def test_errors_have_names_and_units(make):
+    env = make()
+    assert env.error_names == ("shoulder [rad]", "wrist [rad]")
+    _, info = env.reset(seed=0)
+    env.set_goal(info["state"])
+    assert env.step(np.zeros(2))[-1]["error"].shape == (2,)
+
+
 def test_exactly_the_tolerance_is_not_success():
     task = TASKS["Reacher"]
     error = task.error(np.array([0.05, 0.0]), np.zeros(2), "lewm")

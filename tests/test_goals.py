@@ -187,6 +187,31 @@ def test_the_tolerance_counts_in_those_of_the_task() -> None:
         assert outcome.success.tolist() == [reached]
 
 
+class Measured(DotWorld):
+    """Tells its error in metres, by coordinate."""
+
+    error_names = ("across [m]", "along [m]")
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        frame, reward, ended, truncated, info = super().step(action)
+        return (
+            frame,
+            reward,
+            ended,
+            truncated,
+            info | {"error": self.goal_error(self.state, self.goal) * self.tolerance},
+        )
+
+
+def test_final_errors_are_told_in_physical_units_where_the_environment_has_names() -> None:
+    outcome = play(Measured(), along(5, 2, 7, 3.5), Steady(), budget=10)
+    assert outcome.physical["across [m]"] == pytest.approx([0, 0, 0, 3.5 * SPEED], abs=1e-6)
+    assert outcome.physical["along [m]"] == pytest.approx([0, 0, 0, 0], abs=1e-6)
+    errors = summary(play(Measured(), along(3.5, 4.5, 5), Steady(), budget=3))["median_errors"]
+    assert errors == pytest.approx({"across [m]": 1.5 * SPEED, "along [m]": 0}, abs=1e-6)
+    assert summary(play(DotWorld(), along(5), Steady(), budget=10))["median_errors"] == {}
+
+
 def test_a_tighter_rule_leaves_fewer_starts_out(tmp_path: Path) -> None:
     store, episodes = still_and_moving(tmp_path), np.array([0, 1])
     # In episode 1 a start is 0.25 from its goal, 12.5 tolerances; in episode 0 it is there.

@@ -28,6 +28,10 @@ def plan_table(results: dict[str, Any]) -> str:
         f"{results['already_there']} of {looked} starts were already at their goal and are left out; "
         "final error: median, in tolerances."
     )
+    errors = results["rows"]["world model"].get("median_errors", {})
+    if errors:
+        told = ", ".join(f"{name} {value:.3g}" for name, value in errors.items())
+        lines.append(f"World model, median final error: {told}.")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """Goal reaching: start and goal pairs from held-out episodes, played by a policy, and what came of it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import gymnasium
@@ -51,6 +51,8 @@ class Outcome:
         success: (E,) bool, the goal was reached at some step within the budget.
         steps: (E,) environment steps until then, or the budget.
         error: (E,) largest coordinate error at the end, in tolerances of the task: below 1 is there.
+        physical: by coordinate, "wrist [rad]", the error (E,) at the end in that unit, where the environment
+            names its coordinates.
         decisions, seconds: how many action blocks were asked for, one for each episode still under way, and
             the time that took.
         frames: of each recorded episode, what was seen, each (H, W, 3) uint8, first to last.
@@ -64,6 +66,7 @@ class Outcome:
     seconds: float
     frames: list[list[np.ndarray]]
     goal_frames: np.ndarray
+    physical: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def why_no_goals(env: gymnasium.Env) -> str:
@@ -176,6 +179,7 @@ def play(
     recorded = [[frames[i].copy()] for i in range(min(record, count))]
     success, steps, error = np.zeros(count, bool), np.full(count, budget), np.zeros(count)
     decisions, seconds, held = 0, 0.0, np.zeros(count, np.int64)
+    physical = {name: np.zeros(count) for name in getattr(env, "error_names", ())}
     active, used = np.arange(count), 0
     policy.reset(goal_frames, goals.goal)
     with tqdm(total=count, desc=label, unit=" goals", leave=False) as bar:
@@ -197,12 +201,14 @@ def play(
                         success[i], steps[i] = True, used + number
                         break
                 states[i], frames[i] = info["state"], frame
+                for name, value in zip(physical, info["error"] if physical else (), strict=True):
+                    physical[name][i] = value
             used += blocks.shape[1]
             under_way = ~success[active]
             policy.keep(under_way)
             bar.update(int((~under_way).sum()))
             active = active[under_way]
-    return Outcome(success, steps, error, decisions, seconds, recorded, goal_frames)
+    return Outcome(success, steps, error, decisions, seconds, recorded, goal_frames, physical)
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
@@ -215,6 +221,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "reached": reached,
         "goals": count,
         "median_final_error": float(np.median(outcome.error)),
+        "median_errors": {name: float(np.median(values)) for name, values in outcome.physical.items()},
         "median_steps": float(np.median(outcome.steps)),
         "seconds_per_decision": outcome.seconds / max(outcome.decisions, 1),
     }
