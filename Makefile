@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow test-peer lint clean
 
 help:
 	@echo 'make demo       collect, train, probe and plan on reacher: about 12 minutes on two cores'
 	@echo 'make test       the tests: at most 10 minutes'
 	@echo 'make test-slow  the long ones'
+	@echo 'make test-peer  files to and from stable-worldmodel: PEER_PYTHON names an interpreter that has it'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
 
@@ -28,6 +29,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
+
+test-peer: $(INSTALLED)
+	@test -n '$(PEER_PYTHON)' || { echo 'make: name an interpreter with stable-worldmodel, h5py and hdf5plugin: PEER_PYTHON=/path/to/python' >&2; exit 1; }
+	PEER_PYTHON='$(PEER_PYTHON)' $(BIN)/pytest -m slow tests/test_peer.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

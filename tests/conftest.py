@@ -1,5 +1,6 @@
 """What several test files share. Data sets are made once per session; tests only read them."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from worldjepa.run import Run
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Begun in the background of a shell, where Ctrl-C is ignored, the tests send it all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Its other side is a program of its own: `make test-peer` names one.
+collect_ignore = [] if os.environ.get("PEER_PYTHON") else ["test_peer.py"]
 
 
 @pytest.fixture(autouse=True)
