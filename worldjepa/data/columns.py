@@ -6,6 +6,7 @@ the chunks are, made once and kept in the user's cache folder. Any other column 
 """
 
 import hashlib
+import math
 import mmap
 import os
 import sys
@@ -46,6 +47,8 @@ class FileMap:
         with open(path, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.bytes = np.frombuffer(self._map, np.uint8)
+        # HDF5's signature stands first, unless a block of the user's shifts every offset.
+        self.shifted = self._map[:4] != b"\x89HDF"
 
     def release(self) -> None:
         """Stop counting its pages as this process's own; they stay in the page cache."""
@@ -58,7 +61,7 @@ class FileMap:
         Raises:
             ValueError: the file ends before it does.
         """
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if offset + size > len(self.bytes):
             raise ValueError(f"a column of {size} bytes at {offset} reaches past the end of the file")
         return self.bytes[offset : offset + size].view(dtype).reshape(shape)
@@ -71,12 +74,12 @@ def column(file: h5py.File, name: str, dataset: h5d.DatasetID, mapped: FileMap) 
         UserError: it is compressed by a method that h5py lacks here.
         ValueError: its bytes are not all in the file.
     """
-    offset, dtype = dataset.get_offset(), dataset.dtype
+    offset, dtype, shape = dataset.get_offset(), dataset.dtype, dataset.shape
     # Text of free length lies elsewhere in the file: its rows here are only pointers.
-    if dtype.hasobject or not dataset.shape or 0 in dataset.shape or file.userblock_size:
+    if dtype.hasobject or not shape or not math.prod(shape) or mapped.shifted:
         return ThroughHDF5(file[name])
     if offset is not None:
-        return mapped.array(offset, dataset.shape, dtype)
+        return mapped.array(offset, shape, dtype)
     properties = dataset.get_create_plist()
     filters = [properties.get_filter(i) for i in range(properties.get_nfilters())]
     if filters:
