@@ -132,7 +132,7 @@ def test_one_worker_and_several_collect_the_same_bytes(tiny_data: Path, tmp_path
     assert contents(tmp_path) == contents(tiny_data)
 
 
-@pytest.mark.parametrize("lost", [(0,), (1, 3), (0, 1, 2, 3)])
+@pytest.mark.parametrize("lost", [(), (0,), (1, 3), (0, 1, 2, 3)])
 def test_what_is_missing_is_collected_and_nothing_else(small: Path, copy: Path, lost: tuple[int, ...]):
     for index in lost:
         shard_path(copy, index).unlink()

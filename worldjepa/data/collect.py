@@ -19,7 +19,7 @@ from .environments import make_env
 from .episodes import collect_episode, common
 from .shards import Shard, shard_path, sync, write_shard
 from .workers import cores, ctrl_c_noted, ctrl_c_waits, end_with_parent, one_thread_each
-from .workplace import workplace
+from .workplace import remove_left_overs, workplace
 
 
 def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
@@ -54,6 +54,8 @@ def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, i
         frames += there
         missing += [] if there else [index]
     if not missing:
+        # One may have been killed between its last shard and its end.
+        remove_left_overs(folder)
         return 0, frames
     # Made once here, so that the workers find the choice of OpenGL in their environment.
     world = make_env(env)
