@@ -1,7 +1,10 @@
 """Every task of worldjepa.envs: Gymnasium's contract, bytes, states, success, and what a picture shows."""
 
+import importlib.util
+import json
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -233,3 +236,38 @@ def test_the_docstrings_tell_every_task():
         assert table() in (env.__doc__ or "")
     assert len(table().splitlines()) == 2 + len(TASKS)
     assert all(f"`worldjepa/{name}-v0`" in table() for name in TASKS)
+
+
+# What was measured
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_row_was_measured_on_the_task_as_it_is_now_and_meets_the_bars(task_table):
+    results = json.loads((ROOT / "results" / "tasks.json").read_text("utf-8"))
+    assert set(results) <= set(task_table.RECIPES)
+    assert len(results) >= 7
+    for recipe, result in results.items():
+        config = task_table.load_config(recipe, task_table.HELD_OUT)
+        name = config.env.id.split("/")[-1].removesuffix("-v0")
+        assert task_table.unchanged(result["options"], task_table.options(config, TASKS[name])), recipe
+        assert result["rule"] == TASKS[name].rule()
+        assert result["pairs"] == 100
+        assert result["rows"]["random actions"]["success"] <= 25, recipe
+        assert result["rows"]["true dynamics"]["success"] >= 80, recipe
+
+
+def test_the_readme_shows_what_was_measured(task_table):
+    results = json.loads((ROOT / "results" / "tasks.json").read_text("utf-8"))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert task_table.table(results) in readme
+    assert "docs/tasks.png" in readme
+
+
+@pytest.fixture(scope="module")
+def task_table():
+    """scripts/task_table.py as a module."""
+    spec = importlib.util.spec_from_file_location("task_table", ROOT / "scripts" / "task_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
