@@ -50,8 +50,9 @@ def options(config: Config, task: Any) -> dict[str, Any]:
 
 
 def unchanged(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether every option of a row has the value that it had; options that came since do not count."""
-    return leaves(before).items() <= leaves(now).items()
+    """Whether the options of a row have the values that they had; those that came or went do not count."""
+    old, new = leaves(before), leaves(now)
+    return all(old[name] == new[name] for name in old.keys() & new.keys())
 
 
 def measure(config: Config, env: Any) -> dict[str, Any]:
