@@ -61,7 +61,7 @@ def test_patch_size_sets_the_number_of_tokens() -> None:
 )
 def test_an_unknown_name_is_refused_with_a_hint(name: str, hint: str) -> None:
     with pytest.raises(
-        UserError, match=rf"model\.encoder\.name={name}: neither conv nor a timm model.*"
+        UserError, match=rf"model\.encoder\.name={name}: neither conv, resnet nor a timm model.*"
     ) as raised:
         build_encoder(EncoderConfig(name=name), 64)
     assert hint in str(raised.value)

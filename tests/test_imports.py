@@ -23,7 +23,8 @@ ALLOWED["univariate"] = CORE
 ALLOWED["encoders"] = CORE | {"sigreg"}
 ALLOWED["predictor"] = CORE | {"sigreg", "encoders"}
 ALLOWED["world_model"] = CORE | {"sigreg", "encoders", "predictor"}
-MODELS = ALLOWED["world_model"] | {"world_model"}
+ALLOWED["image_jepa"] = CORE | {"sigreg", "encoders"}
+MODELS = ALLOWED["world_model"] | {"world_model", "image_jepa"}
 ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
@@ -34,7 +35,7 @@ ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {"run", "world_model"}
+ALLOWED["__init__"] = {"run", "world_model", "image_jepa"}
 ALLOWED["configs"] = set()
 ALLOWED["envs"] = set()
 

@@ -49,16 +49,16 @@ VERBS = {
         },
     ),
     "train": Verb(
-        "pretrain a world model on collected rollouts",
-        ("name", "run", "env.", "data.", "model.", "train.", "plan."),
+        "pretrain a world model on collected rollouts, or an encoder on images",
+        ("name", "run", "mode", "env.", "data.", "images.", "model.", "train.", "plan."),
     ),
     "plan": Verb(
         "plan to held-out goal images and report success",
-        ("run", "env.protocol", "data.path", "plan.", "train.device", "train.threads"),
+        ("run", "env.protocol", "data.path", "plan.", "train.device", "train.precision", "train.threads"),
     ),
     "probe": Verb(
-        "read physical quantities from frozen latents",
-        ("run", "data.path", "probe.", "train.device", "train.threads"),
+        "read physical quantities from frozen latents, or classes from image features",
+        ("run", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
     "monitor": Verb("watch runs in TensorBoard", ("run", "monitor.")),
     "doctor": Verb(

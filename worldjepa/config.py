@@ -73,11 +73,42 @@ class StoreConfig:
 
 
 @dataclass
+class ImagesConfig:
+    data: str = option(
+        "FashionMNIST",
+        "digits (scikit-learn's), a class of torchvision.datasets by name, a folder of images (subfolders "
+        "are the classes), or rollouts (a folder of HDF5 shards, or one file)",
+    )
+    root: str = option("data", "folder that torchvision's data sets lie in; nothing is downloaded")
+    size: int = option(0, "images are brought to this side before views are cut, pixels; 0: as they are")
+    global_views: int = option(2, "large crops of an image; their mean is what every view predicts")
+    local_views: int = option(6, "small crops of an image; 0: none")
+    global_size: int = option(224, "side of a global view, pixels")
+    local_size: int = option(96, "side of a local view, pixels")
+    global_scale_min: float = option(0.3, "least share of the image's area in a global view")
+    global_scale_max: float = option(1.0, "largest share in a global view")
+    local_scale_min: float = option(0.05, "least share of the image's area in a local view")
+    local_scale_max: float = option(0.3, "largest share in a local view")
+    flip: float = option(0.5, "probability of left and right exchanged")
+    jitter: float = option(0.8, "probability of changed brightness, contrast, saturation and hue")
+    brightness: float = option(0.4, "factor between 1 - this and 1 + this")
+    contrast: float = option(0.4, "likewise")
+    saturation: float = option(0.2, "likewise")
+    hue: float = option(0.1, "turn of the hue either way at most, 1 is a full circle")
+    grayscale: float = option(0.2, "probability of no colour")
+    blur: float = option(0.5, "probability of a Gaussian blur, σ from 0.1 to 2 pixels of the view")
+    solarize: float = option(0.2, "probability that the brighter half of the scale is inverted")
+
+
+@dataclass
 class EncoderConfig:
-    name: str = option("conv", "conv (the small one), or any timm model's name")
-    width: int = option(16, "conv: channels of the first stage; each of the four stages doubles them")
+    name: str = option(
+        "conv", "conv (small, one image size), resnet (small, any image size), or any timm model's name"
+    )
+    width: int = option(16, "conv, resnet: channels of the first of four stages; each doubles them")
     features: int = option(128, "conv: outputs; a timm model has its own number")
     patch_size: int = option(0, "timm ViT: side of a patch, pixels; 0: the model's own")
+    init: str = option("", "a run folder whose encoder the weights are taken from before the first step")
 
 
 @dataclass
@@ -98,7 +129,7 @@ class PredictorConfig:
 
 @dataclass
 class SIGRegConfig:
-    weight: float = option(0.1, "λ of prediction + λ·SIGReg")
+    weight: float = option(0.1, "λ of prediction + λ·SIGReg; images: of (1-λ)·invariance + λ·SIGReg")
     num_slices: int = option(256, "random directions, drawn anew at each step")
     knots: int = option(17, "quadrature knots of Epps-Pulley on [0, t_max]")
     t_max: float = option(3.0, "upper end of the quadrature")
@@ -186,9 +217,11 @@ class PlanConfig:
 
 @dataclass
 class ProbeConfig:
-    train_frames: int = option(20000, "frames of training episodes that the probe is fitted on, at most")
-    test_frames: int = option(5000, "frames of held-out episodes that it is judged on, at most")
-    ridge: float = option(1.0, "α of the ridge regression on standardised latents")
+    train_frames: int = option(
+        20000, "frames of training episodes, or images, that the probe is fitted on, at most"
+    )
+    test_frames: int = option(5000, "frames of held-out episodes, or images, that it is judged on, at most")
+    ridge: float = option(1.0, "α of the ridge (images: logistic) regression on standardised latents")
     seed: int = option(0, "which frames")
 
 
@@ -202,9 +235,13 @@ class MonitorConfig:
 class Config:
     name: str = option("reacher", "names the data and run folders")
     run: str = option("runs/${name}", "the run folder")
+    mode: str = option(
+        "world_model", "what is trained: a world_model on rollouts, or an encoder on images (LeJEPA)"
+    )
     env: EnvConfig = field(default_factory=EnvConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

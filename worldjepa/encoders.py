@@ -1,5 +1,6 @@
 """Frames to features, and features to latents: the small conv encoder, timm's backbones, the projector."""
 
+import contextlib
 import difflib
 from collections.abc import Callable
 from itertools import pairwise
@@ -54,18 +55,81 @@ class ConvEncoder(nn.Module):
         return self.head(self.stages(x).flatten(1))
 
 
-def build_encoder(config: EncoderConfig, image_size: int) -> nn.Module:
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut; where `stride` is 2, both halve the image."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+        self.shortcut = nn.Sequential()
+        if stride > 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(c_in, c_out, 1, bias=False),
+                nn.BatchNorm2d(c_out),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class ResNetEncoder(nn.Sequential):
+    """A small ResNet for small images of any size from 16 on: the image is halved by the first convolution
+    and by three of four residual blocks, and what is left is averaged. (B, 3, H, W) to (B, 8 × width).
+
+    Args:
+        width: channels of the first block.
+    """
+
+    smallest = 16
+
+    def __init__(self, width: int):
+        channels = [width, width, 2 * width, 4 * width, 8 * width]
+        super().__init__(
+            nn.Conv2d(3, width, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            *(
+                ResidualBlock(c_in, c_out, 1 if index == 0 else 2)
+                for index, (c_in, c_out) in enumerate(pairwise(channels))
+            ),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.num_features = channels[-1]
+        self.to(memory_format=torch.channels_last)
+
+
+def build_encoder(config: EncoderConfig, image_size: int, sizes: dict[str, int] | None = None) -> nn.Module:
     """The encoder that a configuration names: (B, 3, H, W) to (B, num_features).
+
+    Args:
+        image_size: height and width of the frames.
+        sizes: all those that it has to take, `image_size` first, by the options that set them; by default
+            `image_size` alone, as env.image_size.
 
     Raises:
         UserError: the name is unknown, or the model does not take such frames.
     """
+    sizes = sizes or {"env.image_size": image_size}
     if config.name == "conv":
         return ConvEncoder(image_size, config.width, config.features)
-    return _build_timm(config, image_size)
+    if config.name == "resnet":
+        for option, size in sizes.items():
+            # oneDNN (torch 2.14) gives garbage as bfloat16 gradient of a strided convolution of one pixel.
+            if size < ResNetEncoder.smallest:
+                raise UserError(f"{option}={size}: resnet needs at least {ResNetEncoder.smallest}")
+        return ResNetEncoder(config.width)
+    return _build_timm(config, sizes)
 
 
-def _build_timm(config: EncoderConfig, image_size: int) -> nn.Module:
+def _build_timm(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
     # Importing timm takes longer than importing torch: only who names one of its models waits for it.
     import timm
     from timm.layers import to_2tuple
@@ -73,58 +137,62 @@ def _build_timm(config: EncoderConfig, image_size: int) -> nn.Module:
     if not timm.is_model(config.name):
         close = difflib.get_close_matches(config.name, timm.list_models(), 3)
         hint = f"; timm has {', '.join(close)}" if close else ""
-        raise UserError(f"model.encoder.name={config.name}: neither conv nor a timm model{hint}")
+        raise UserError(f"model.encoder.name={config.name}: neither conv, resnet nor a timm model{hint}")
+    option, size = next(iter(sizes.items()))
     try:
-        model = _create(timm.create_model, config, image_size)
-        with torch.no_grad():
-            features = model.eval()(torch.zeros(1, 3, image_size, image_size)).shape
+        model = _create(timm.create_model, config, list(sizes.values())).eval()
+        for option, size in sizes.items():  # noqa: B007 - the message names the last
+            with torch.no_grad():
+                features = model(torch.zeros(1, 3, size, size)).shape
         model.train()
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"env.image_size={image_size}: {config.name} does not take it ({reason[:120]})"
-        ) from None
+        raise UserError(f"{option}={size}: {config.name} does not take it ({reason[:120]})") from None
     if len(features) != 2:
         raise UserError(
             f"model.encoder.name={config.name}: gives features {tuple(features)}, not one vector a frame"
         )
     patch = to_2tuple(getattr(getattr(model, "patch_embed", None), "patch_size", 1))[0]
-    if image_size % patch:
-        # timm would leave out the rows and columns that fill no patch.
-        raise UserError(
-            f"env.image_size={image_size}: {config.name} needs a multiple of its patch size, {patch}"
-        )
+    for option, size in sizes.items():
+        if size % patch:
+            # timm would leave out the rows and columns that fill no patch.
+            raise UserError(f"{option}={size}: {config.name} needs a multiple of its patch size, {patch}")
     model.num_features = features[1]
     return model
 
 
-def _create(create: Callable[..., nn.Module], config: EncoderConfig, image_size: int) -> nn.Module:
+def _create(create: Callable[..., nn.Module], config: EncoderConfig, sizes: list[int]) -> nn.Module:
     options: dict[str, Any] = {"patch_size": config.patch_size} if config.patch_size else {}
-    try:
-        # Families with positions (ViT, Swin, ...) take the frame's size when they are built.
-        return create(config.name, num_classes=0, img_size=image_size, **options)
-    except TypeError:
-        # The others take frames of any size, and no such argument.
-        return create(config.name, num_classes=0, **options)
+    # Families with positions (ViT, Swin, ...) take the frame's size when they are built, and some of them
+    # others beside it; the rest takes frames of any size, and no such argument.
+    attempts: list[dict[str, Any]] = [{"img_size": sizes[0]}, {}]
+    if len(sizes) > 1:
+        attempts.insert(0, {"img_size": sizes[0], "dynamic_img_size": True})
+    for attempt in attempts[:-1]:
+        with contextlib.suppress(TypeError):
+            return create(config.name, num_classes=0, **attempt, **options)
+    return create(config.name, num_classes=0, **attempts[-1], **options)
 
 
 class Encoder(nn.Module):
-    """uint8 frames to features: normalisation, then the backbone."""
+    """Frames to features: normalisation, then the backbone. Arguments as of `build_encoder`."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: EncoderConfig, image_size: int):
+    def __init__(self, config: EncoderConfig, image_size: int, sizes: dict[str, int] | None = None):
         super().__init__()
-        self.backbone = build_encoder(config, image_size)
+        self.backbone = build_encoder(config, image_size, sizes)
         self.num_features: int = self.backbone.num_features  # type: ignore[assignment]
         self.register_buffer("mean", 255 * torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 to features (B, num_features)."""
-        # As stored, frames are channels-last; permuting keeps them so, which is what convolutions like best.
-        return self.backbone((frames.permute(0, 3, 1, 2) - self.mean) / self.std)
+        """(B, H, W, 3), or (B, H, W, 1) where grey, from 0 to 255, uint8 or floating, to features
+        (B, num_features)."""
+        # As stored, frames are channels-last, which is what convolutions like best; views are made so.
+        normalised = (frames.permute(0, 3, 1, 2) - self.mean) / self.std
+        return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
 
 
 def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:

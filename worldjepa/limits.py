@@ -75,6 +75,26 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
     ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),
     ("one of " + ", ".join(SOLVERS), SOLVERS.__contains__, "plan.solver"),
+    ("world_model or images", ("world_model", "images").__contains__, "mode"),
+    ("at least 1", lambda v: v >= 1, "images.global_views images.global_size images.local_size"),
+    (
+        "0 or more",
+        lambda v: v >= 0,
+        "images.size images.local_views images.brightness images.contrast images.saturation",
+    ),
+    (
+        "more than 0 and at most 1",
+        lambda v: 0 < v <= 1,
+        "images.global_scale_min images.global_scale_max images.local_scale_min images.local_scale_max",
+    ),
+    (
+        "from 0 to 1",
+        lambda v: 0 <= v <= 1,
+        "images.flip images.jitter images.grayscale images.blur images.solarize",
+    ),
+    ("from 0 to 0.5", lambda v: 0 <= v <= 0.5, "images.hue"),
+    ("a run folder, or nothing", lambda _: True, "model.encoder.init"),
+    ("some text", bool, "images.data images.root"),
     ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
 )
 
@@ -117,5 +137,31 @@ def _together(config: Config) -> None:
         raise UserError(f"plan.iterations={plan.iterations}: cem_gradient needs 2, one of each kind")
     if plan.replan_every > plan.horizon:
         raise UserError(f"plan.replan_every={plan.replan_every}: must be at most plan.horizon={plan.horizon}")
-    if config.model.encoder.name == "conv" and config.env.image_size % 16:
+    if config.mode == "images":
+        _images_together(config)
+    elif config.model.encoder.name == "conv" and config.env.image_size % 16:
         raise UserError(f"env.image_size={config.env.image_size}: the conv encoder needs a multiple of 16")
+
+
+def _images_together(config: Config) -> None:
+    images, encoder = config.images, config.model.encoder
+    for kind in ("global", "local"):
+        least, most = (getattr(images, f"{kind}_scale_{end}") for end in ("min", "max"))
+        if least > most:
+            raise UserError(
+                f"images.{kind}_scale_min={least}: must be at most images.{kind}_scale_max={most}"
+            )
+    if config.model.sigreg.weight > 1:
+        raise UserError(f"model.sigreg.weight={config.model.sigreg.weight}: must be at most 1 for images")
+    if images.global_views + images.local_views < 2:
+        raise UserError("images.global_views=1: with images.local_views=0 there is nothing to predict")
+    if encoder.name == "conv":
+        if images.local_views and images.local_size != images.global_size:
+            raise UserError(
+                f"images.local_size={images.local_size}: the conv encoder takes one image size, "
+                f"images.global_size={images.global_size}; name another model.encoder.name, as resnet"
+            )
+        if images.global_size % 16:
+            raise UserError(
+                f"images.global_size={images.global_size}: the conv encoder needs a multiple of 16"
+            )

@@ -15,13 +15,15 @@ from torch.utils.tensorboard import SummaryWriter
 from .config import Config, differences
 from .data.shards import sync
 from .errors import UserError
+from .image_jepa import ImageJEPA
 from .recipes import load_config, to_yaml
 from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
     "name", "run", "collect.", "store.", "plan.", "probe.", "monitor.", "env.protocol", "data.path",
-    "train.log_every", "train.evaluate", "train.checkpoint", "train.keep", "train.device", "train.threads",
+    "images.root", "train.log_every", "train.evaluate", "train.checkpoint", "train.keep", "train.device",
+    "train.threads",
 )  # fmt: skip
 
 
@@ -156,21 +158,50 @@ class Run:
                 f"{checkpoint}: damaged ({reason}); remove it, the run goes on from an older one"
             ) from None
 
-    def load_model(self, device: str | torch.device = "cpu") -> WorldModel:
-        """The model at the newest checkpoint, in evaluation mode.
+    def newest_checkpoint(self) -> Path:
+        """Raises UserError where there is none yet."""
+        checkpoints = self.checkpoints()
+        if not checkpoints:
+            raise UserError(f"{self.path}: has no checkpoint yet; `worldjepa train {self.path}` makes one")
+        return checkpoints[-1]
+
+    def load_model(self, device: str | torch.device = "cpu") -> WorldModel | ImageJEPA:
+        """The model at the newest checkpoint, of the kind that `mode` says, in evaluation mode.
 
         Raises:
             UserError: there is no checkpoint, or it is damaged or of another model.
         """
-        checkpoints = self.checkpoints()
-        if not checkpoints:
-            raise UserError(f"{self.path}: has no checkpoint yet; `worldjepa train {self.path}` makes one")
-        weights = self.load_weights(checkpoints[-1])
+        images = self.config.mode == "images"
+        return self.load_image_model(device) if images else self.load_world_model(device)
+
+    def load_world_model(self, device: str | torch.device = "cpu") -> WorldModel:
+        """As `load_model`, where nothing but a world model will do."""
+        checkpoint = self.newest_checkpoint()
+        weights = self.load_weights(checkpoint)
         if "action_encoder.mean" not in weights:
-            raise UserError(f"{checkpoints[-1]}: holds no world model")
+            raise UserError(f"{checkpoint}: holds no world model")
         model = WorldModel(self.config, action_dim=len(weights["action_encoder.mean"]))
-        load_into(model, weights, checkpoints[-1])
+        load_into(model, weights, checkpoint)
         return model.to(device).eval()
+
+    def load_image_model(self, device: str | torch.device = "cpu") -> ImageJEPA:
+        """As `load_model`, where nothing but an image encoder will do."""
+        checkpoint = self.newest_checkpoint()
+        if self.config.mode != "images":
+            raise UserError(f"{checkpoint}: of mode={self.config.mode}, not images")
+        model = ImageJEPA(self.config)
+        load_into(model, self.load_weights(checkpoint), checkpoint)
+        return model.to(device).eval()
+
+    def encoder_weights(self) -> dict[str, torch.Tensor]:
+        """Weights of the encoder at the newest checkpoint, for another model that begins with them.
+
+        Raises:
+            UserError: there is no checkpoint, or it is damaged.
+        """
+        weights = self.load_weights(self.newest_checkpoint())
+        prefix = "encoder."
+        return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
 
     def result(self, name: str, about: dict[str, Any]) -> dict[str, Any] | None:
         """evaluation/`name`.json, if it is there and says of itself what `about` says."""

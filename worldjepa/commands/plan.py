@@ -29,7 +29,7 @@ from .train import goal_env, open_store
 def run(config: Config) -> int:
     target = Run(config.run)
     device = choose_device(config.train)
-    model = target.load_model(device)
+    model = target.load_world_model(device)
     precision = choose_precision(config.train, device)
     model.predictor.to(precision)
     about = {

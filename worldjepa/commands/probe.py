@@ -1,4 +1,4 @@
-"""`worldjepa probe`: what a linear map reads from the frozen latents of a trained model."""
+"""`worldjepa probe`: what a linear map reads from the frozen latents, or features, of a trained model."""
 
 import dataclasses
 from typing import Any
@@ -8,36 +8,52 @@ import torch
 
 from ..config import Config
 from ..data.windows import Windows, split_episodes
-from ..evaluation.figures import probe_figure, probe_table
+from ..evaluation.figures import image_probe_table, probe_figure, probe_table
 from ..evaluation.geometry import rank_me, spread
+from ..evaluation.image_probes import probe_images, untrained
 from ..evaluation.probes import embed, probe
 from ..run import Run
 from ..trainer import choose_device
-from ..world_model import WorldModel
-from .train import data_env, open_store
+from .train import data_env, open_images, open_store
 
 
 def run(config: Config) -> int:
     target = Run(config.run)
     device = choose_device(config.train)
-    model = target.load_model(device)
-    step = int(target.checkpoints()[-1].name)
-    about = {"options": dataclasses.asdict(config.probe), "checkpoint": step}
+    images = target.config.mode == "images"
+    about = {"options": dataclasses.asdict(config.probe), "checkpoint": int(target.newest_checkpoint().name)}
     results = target.result("probe", about)
     if results is None:
-        results = {**about, **_evaluate(config, model)}
+        evaluate = _evaluate_images if images else _evaluate
+        results = {**about, **evaluate(config, target, device)}
         target.write_json("probe", results)
-        for kind, value in results["mean_r2"].items():
-            target.writer.add_scalar(f"probe/{kind}_r2", value, step)
+        for name, value in (_image_scalars if images else _scalars)(results).items():
+            target.writer.add_scalar(f"probe/{name}", value, about["checkpoint"])
         target.close()
-    figure = probe_figure(target.evaluation / "probe.json")
-    print(probe_table(results))
-    print(target.evaluation / "probe.json", figure, sep="\n")
+    path = target.evaluation / "probe.json"
+    print(image_probe_table(results) if images else probe_table(results))
+    print(path, *([] if images else [probe_figure(path)]), sep="\n")
     return 0
 
 
-def _evaluate(config: Config, model: WorldModel) -> dict[str, Any]:
-    store, options = open_store(config), config.probe
+def _scalars(results: dict[str, Any]) -> dict[str, float]:
+    return {f"{kind}_r2": value for kind, value in results["mean_r2"].items()}
+
+
+def _image_scalars(results: dict[str, Any]) -> dict[str, float]:
+    return {f"test_{kind}": results["rows"]["trained"][kind] for kind in ("linear", "knn")}
+
+
+def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[str, Any]:
+    train, test = open_images(config)
+    options, model = config.probe, target.load_image_model(device)
+    models = {"trained": model, "untrained": untrained(target.config, train, device)}
+    numbers = options.train_frames, options.test_frames, options.ridge, options.seed
+    return {"data": train.source, **probe_images(models, train, test, *numbers)}
+
+
+def _evaluate(config: Config, target: Run, device: torch.device) -> dict[str, Any]:
+    model, store, options = target.load_world_model(device), open_store(config), config.probe
     training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     train, test = (
         Windows(store, episodes, config.data.context, config.data.frameskip)

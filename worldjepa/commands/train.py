@@ -1,39 +1,51 @@
-"""`worldjepa train`: pretrain a world model on collected rollouts; goes on where it was."""
+"""`worldjepa train`: pretrain a world model on rollouts, or an encoder on images; goes on where it was."""
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import gymnasium
 import torch
 
 from ..config import Config
 from ..data.environments import make_env
+from ..data.image_sources import load_images
+from ..data.images import Images
 from ..data.shards import Store
+from ..data.views import MultiCrop
 from ..data.windows import Windows, split_episodes
 from ..errors import UserError
 from ..evaluation.goals import require_goals, why_no_goals
+from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
-from ..run import Run
-from ..trainer import choose_device, train
+from ..image_jepa import ImageJEPA
+from ..run import Run, load_into
+from ..trainer import Batches, Callback, choose_device, train
 from ..world_model import WorldModel
 
 
+class Job(NamedTuple):
+    """What is trained, on what, how much that is, and what is watched in the run folder that it gets."""
+
+    model: WorldModel | ImageJEPA
+    data: Batches
+    size: str
+    watch: Callable[[Run], list[Callback]]
+
+
 def run(config: Config) -> int:
-    store = open_store(config)
-    training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
-    windows = Windows(store, training, config.data.context + 1, config.data.frameskip)
-    torch.manual_seed(config.train.seed)
-    model = WorldModel(config, store.action_dim)
-    model.set_action_statistics(*windows.action_statistics())
-    env = _watched_env(config, store)
+    job = _image_job(config) if config.mode == "images" else _world_model_job(config)
+    if config.model.encoder.init:
+        source = Run(config.model.encoder.init)
+        load_into(job.model.encoder, source.encoder_weights(), source.newest_checkpoint())
 
     # Named before the run folder is made, if it is wrong.
     choose_device(config.train)
     target = Run.create_or_open(config)
-    size = f"{parameters(model)} parameters, {len(windows)} windows"
+    size = f"{parameters(job.model)} parameters, {job.size}"
     print(f"{target.path}: {size}; `worldjepa monitor` shows the run")
     try:
-        ended = train(model, windows, config.train, target, callbacks(target, config, env, store, held_out))
+        ended = train(job.model, job.data, config.train, target, job.watch(target))
     finally:
         target.close()
     step = int(target.checkpoints()[-1].name)
@@ -42,6 +54,33 @@ def run(config: Config) -> int:
         return 130
     print(f"{target.path}: trained, {step} steps")
     return 0
+
+
+def _world_model_job(config: Config) -> Job:
+    store = open_store(config)
+    training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
+    windows = Windows(store, training, config.data.context + 1, config.data.frameskip)
+    torch.manual_seed(config.train.seed)
+    model = WorldModel(config, store.action_dim)
+    model.set_action_statistics(*windows.action_statistics())
+    env = _watched_env(config, store)
+    size = f"{len(windows)} windows"
+    return Job(model, windows, size, lambda target: callbacks(target, config, env, store, held_out))
+
+
+def _image_job(config: Config) -> Job:
+    images, others = open_images(config)
+    torch.manual_seed(config.train.seed)
+    model = ImageJEPA(config)
+    data = MultiCrop(images, config.images, choose_device(config.train))
+    size = f"{len(images)} images"
+    return Job(model, data, size, lambda target: image_callbacks(target, config, data, images, others))
+
+
+def open_images(config: Config) -> tuple[Images, Images]:
+    """Training and held-out images."""
+    options, data = config.images, config.data
+    return load_images(options.data, options.root, options.size, data.held_out, data.split_seed)
 
 
 def open_store(config: Config) -> Store:

@@ -1,0 +1,127 @@
+"""Probes of image features: neighbours against scikit-learn, and what wrong data say."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from worldjepa.data.images import from_arrays
+from worldjepa.errors import UserError
+from worldjepa.evaluation.figures import image_probe_table
+from worldjepa.evaluation.image_probes import (
+    embed,
+    fit,
+    knn_accuracy,
+    linear_accuracy,
+    probe_images,
+    untrained,
+)
+from worldjepa.image_jepa import ImageJEPA
+from worldjepa.recipes import load_config
+
+CPU = torch.device("cpu")
+
+
+def clouds(count: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes around three directions."""
+    rng = np.random.default_rng(count)
+    labels = np.arange(count) % 3
+    return (np.eye(3, 8)[labels] + rng.normal(0, spread, (count, 8))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("neighbours", [1, 5, 20])
+def test_neighbours_vote_as_scikit_learns(neighbours: int) -> None:
+    (x, y), (x_test, y_test) = clouds(600, 0.7), clouds(301, 0.7)
+    sides = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, x_test)]
+
+    def weights(distance: np.ndarray) -> np.ndarray:
+        # Of unit vectors, |a - b|² = 2 - 2 a·b.
+        return np.exp((1 - distance**2 / 2) / 0.07)
+
+    reference = KNeighborsClassifier(neighbours, weights=weights).fit(sides[0], y).score(sides[1], y_test)
+    assert 0.4 < reference < 0.95
+    assert knn_accuracy(3 * x, y, 0.2 * x_test, y_test, neighbours) == pytest.approx(reference)
+
+
+def test_what_is_clear_is_read_and_what_is_not_there_is_not() -> None:
+    (x, y), (x_test, y_test) = clouds(300, 0.1), clouds(150, 0.1)
+    noise = np.random.default_rng(0).permutation(y)
+    for accuracy in (knn_accuracy, lambda *data: linear_accuracy(*data, 1.0)):
+        assert accuracy(x, y, x_test, y_test) == 1
+        assert accuracy(x, noise, x_test, y_test) < 0.6
+
+
+def test_fewer_samples_than_neighbours_vote_all() -> None:
+    x, y = clouds(6, 0.1)
+    assert knn_accuracy(x, y, x, y, neighbours=20) == 1
+
+
+def model() -> ImageJEPA:
+    return ImageJEPA(load_config("images_smoke")).eval()
+
+
+def pictures(labels: np.ndarray | None, side: int = 16) -> np.ndarray:
+    """Images whose brightness tells the class."""
+    rng = np.random.default_rng(0)
+    level = 60 * labels[:, None, None, None] + 40
+    return (level + rng.integers(0, 30, (len(labels), side, side, 1))).astype(np.uint8)
+
+
+def test_features_are_those_of_the_whole_images_in_their_order() -> None:
+    encoder, labels = model(), np.arange(300) % 3
+    images = from_arrays("these", pictures(labels), labels)
+    chosen = np.array([5, 299, 0])
+    expected = encoder.features(images.batch(chosen)["pixels"]).detach().numpy()
+    everything = embed(encoder, images, np.arange(300), "")
+    np.testing.assert_allclose(everything[chosen], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_fitted_to_the_models_size() -> None:
+    pixels = torch.full((2, 8, 40, 3), 70, dtype=torch.uint8)
+    torch.testing.assert_close(fit(pixels, 16), torch.full((2, 16, 16, 3), 70.0))
+    square = torch.zeros(2, 16, 16, 1, dtype=torch.uint8)
+    assert fit(square, 16) is square
+
+
+def test_a_probe_compares_the_models_with_raw_pixels() -> None:
+    labels = np.arange(120) % 3
+    train, test = (from_arrays("these", pictures(labels), labels) for _ in range(2))
+    results = probe_images({"trained": model(), "untrained": model()}, train, test, 100, 50, 1.0, 0)
+    assert list(results["rows"]) == ["trained", "untrained", "raw pixels"]
+    assert (results["train_images"], results["test_images"]) == (100, 50)
+    assert results["rows"]["raw pixels"] == {
+        "linear": 100.0,
+        "knn": pytest.approx(100, abs=70),
+        "features": 256,
+    }
+    assert results["rows"]["trained"]["features"] == 64
+    assert results["rows"]["trained"]["linear"] == 100
+    lines = image_probe_table({"data": "these", **results}).splitlines()
+    assert [line.split("  ")[0] for line in lines[:4]] == ["these", "trained", "untrained", "raw pixels"]
+    assert lines[-1] == "Accuracy on 50 test images, fitted on 100 training images."
+
+
+def test_the_untrained_model_is_that_of_the_seed_with_batch_statistics() -> None:
+    config, labels = load_config("images_smoke", ["train.seed=3"]), np.arange(200) % 3
+    images = from_arrays("these", pictures(labels), labels)
+    found = untrained(config, images, CPU)
+    torch.manual_seed(3)
+    fresh = ImageJEPA(config)
+    for (name, mine), theirs in zip(found.named_parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+    features = torch.from_numpy(embed(found, images, np.arange(200), ""))
+    assert found.training is False
+    assert not torch.allclose(features[:50], fresh.eval().features(images.batch(np.arange(50))["pixels"]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "right"),
+    [
+        (None, "these: its images have no labels"),
+        (np.zeros(20, np.int64), "these: the images are of one class"),
+    ],
+)
+def test_images_that_can_not_be_probed_are_named(labels: np.ndarray | None, right: str) -> None:
+    images = from_arrays("these", np.zeros((20, 16, 16, 1), np.uint8), labels)
+    with pytest.raises(UserError, match=right):
+        probe_images({"trained": model()}, images, images, 10, 10, 1.0, 0)
