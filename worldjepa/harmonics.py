@@ -91,24 +91,25 @@ def _harmonics(x: Tensor, a: float, groups: int, work: Tensor) -> Iterator[Tenso
     one operation in place.
     """
     now, before = work[:4].unflatten(0, (2, 2)), work[4:8].unflatten(0, (2, 2))
-    angle, step = work[8], work[9]
+    angle, cosine_of_two = work[8], work[9]
+    zero, one = x.new_tensor([0.0, 1.0])
     torch.mul(x, a, out=angle)
     _cosine_and_sine(angle, now[0])
     cosine, sine = now[0]
-    torch.mul(sine, sine, out=now[1, 0]).mul_(-2).add_(1)
-    torch.mul(sine, cosine, out=now[1, 1]).mul_(2)
+    # As many as can be in one pass: they read and write more than they compute.
+    now[1, 0] = torch.addcmul(one, sine, sine, value=-2, out=cosine_of_two)
+    torch.addcmul(zero, sine, cosine, value=2, out=now[1, 1])
     before[0, 0] = cosine
     torch.neg(sine, out=before[0, 1])
     before[1, 0] = 1
     before[1, 1] = 0
-    torch.mul(now[1, 0], 2, out=step)
     for group in range(groups):
         if group and group % 16 == 0:
             for pair, k in ((before, 2 * group - 1), (now, 2 * group + 1)):
                 _cosine_and_sine(k * angle, pair[0])
                 _cosine_and_sine((k + 1) * angle, pair[1])
         elif group:
-            before.addcmul_(step, now, value=-1 if group % 2 else 1)
+            before.addcmul_(cosine_of_two, now, value=-2 if group % 2 else 2)
             now, before = before, now
         yield now
 
