@@ -216,6 +216,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="training steps on them")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if len(options.frames) != len(options.sizes):
+        parser.error("--frames takes a number for each of --sizes")
     if options.read:
         print(json.dumps(read_ours(options.read, options.seconds)))
         return
