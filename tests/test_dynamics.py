@@ -186,3 +186,21 @@ def test_of_several_goal_frames_the_nearest_counts(model: WorldModel) -> None:
     assert torch.equal(costs(goals[:, :1]), each[0])
     # Over the horizon each block has its own nearest goal.
     assert (costs(goals, mean) <= torch.stack([costs(goals[:, g], mean) for g in range(3)]).amin(0)).all()
+
+
+def test_many_candidates_are_rolled_out_in_parts(model: WorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    dynamics = LatentDynamics(model, closest, torch.device("cpu"))
+    dynamics.reset(frames(rng), None)
+    act_randomly(dynamics, 2, rng)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    together = dynamics.cost(plans)
+    counted = []
+    monkeypatch.setattr(
+        model, "rollout", lambda *inputs: counted.append(1) or WorldModel.rollout(model, *inputs)
+    )
+    for at_once, parts in ((2 * SAMPLES, 2), (1, EPISODES)):
+        monkeypatch.setattr("worldjepa.planning.dynamics.AT_ONCE", at_once)
+        counted.clear()
+        torch.testing.assert_close(dynamics.cost(plans), together)
+        assert len(counted) == parts

@@ -25,13 +25,15 @@ ALLOWED["predictor"] = CORE | {"sigreg", "encoders"}
 ALLOWED["world_model"] = CORE | {"sigreg", "encoders", "predictor"}
 ALLOWED["image_jepa"] = CORE | {"sigreg", "encoders"}
 MODELS = ALLOWED["world_model"] | {"world_model", "image_jepa"}
+ALLOWED["lewm_weights"] = {"errors"}
+ALLOWED["memory"] = set()
 ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
 ALLOWED["run"] = MODELS | {"data"}
-ALLOWED["trainer"] = MODELS | {"data", "run"}
+ALLOWED["trainer"] = MODELS | {"data", "run", "memory"}
 ALLOWED["evaluation"] = MODELS | {"data", "run", "trainer", "planning"}
-ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation"}
+ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}
 ALLOWED["__main__"] = {"cli"}

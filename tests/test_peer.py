@@ -1,4 +1,7 @@
-"""Files to and from stable-worldmodel; PEER_PYTHON names an interpreter that has it (`make test-peer`)."""
+"""Files to and from stable-worldmodel, and what its LeWM computes (`make test-peer`).
+
+PEER_PYTHON names an interpreter that has it, and transformers for the second.
+"""
 
 import json
 import os
@@ -83,3 +86,13 @@ def test_they_go_on_with_a_file_in_their_layout(dots: Path) -> None:
     steps = np.arange(39)[None].repeat(8, 0)
     first, second = (store.gather("pixels", np.arange(8) + n, steps) for n in (0, 8))
     np.testing.assert_array_equal(first, second)
+
+
+def test_the_golden_lewm_is_what_its_own_code_computes() -> None:
+    folder = Path(__file__).parent
+    command = [os.environ["PEER_PYTHON"], "-W", "ignore", str(folder / "lewm_peer.py")]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    golden = json.loads((folder / "lewm_golden.json").read_text())
+    assert told["shapes"] == golden["shapes"]
+    for name in ("latent", "ahead", "cost"):
+        np.testing.assert_allclose(told[name], golden[name], rtol=1e-4, atol=1e-5)

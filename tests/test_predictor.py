@@ -1,6 +1,7 @@
 """The predictor: causal to the bit, the identity when new, conditioned on standardised action blocks."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def predictor(config: PredictorConfig = SMALL, latent: int = LATENT) -> Predicto
     return opened(Predictor(config, latent, CONTEXT, projector_hidden=12))
 
 
-def with_positions(positions: str, **sizes: int) -> PredictorConfig:
+def with_positions(positions: str, **sizes: Any) -> PredictorConfig:
     return dataclasses.replace(SMALL, positions=positions, **sizes)
 
 
@@ -132,13 +133,14 @@ def test_relative_positions_count_from_each_token_back() -> None:
 
 
 @each_position
+@pytest.mark.parametrize("inner_norms", [False, True])
 @pytest.mark.parametrize("seen", range(1, CONTEXT + 1))
 @pytest.mark.parametrize("horizon", [1, 3, 2 * CONTEXT])
 def test_a_rollout_is_the_predictor_on_what_was_seen_and_imagined(
-    positions: str, seen: int, horizon: int
+    positions: str, inner_norms: bool, seen: int, horizon: int
 ) -> None:
     # In float64, since rounding grows from step to step.
-    model, samples = predictor(with_positions(positions)).double(), 2
+    model, samples = predictor(with_positions(positions, inner_norms=inner_norms)).double(), 2
     z, past = (x.double() for x in inputs(tokens=seen))
     past, plans = past[:, 1:], torch.randn(3, samples, horizon, 8, dtype=torch.float64)
     imagined = model.rollout(z, past, plans)
@@ -160,6 +162,16 @@ def test_a_rollout_computes_every_token_once() -> None:
     model.rollout(z, past[:, 1:], torch.randn(2, 5, 6, 8))
     # What was seen before the present, once for all five plans; then each plan's six steps.
     assert sum(tokens.shape[0] * tokens.shape[1] for tokens in counted) == 2 * (CONTEXT - 1) + 2 * 5 * 6
+
+
+def test_inner_norms_make_attention_and_mlp_blind_to_the_scale_of_their_inputs() -> None:
+    block = opened(Block(with_positions("relative", inner_norms=True), CONTEXT))
+    x, modulation = torch.randn(2, CONTEXT, 8), torch.randn(2, CONTEXT, 48)
+    shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+    larger = torch.cat([3 * shift1, 3 * scale1 + 2, gate1, 3 * shift2, 3 * scale2 + 2, gate2], -1)
+    torch.testing.assert_close(block(x, larger)[0], block(x, modulation)[0], rtol=1e-4, atol=1e-4)
+    plain = opened(Block(SMALL, CONTEXT))
+    assert not torch.allclose(plain(x, larger)[0], plain(x, modulation)[0], atol=0.1)
 
 
 @each_position

@@ -60,6 +60,10 @@ VERBS = {
         "read physical quantities from frozen latents, or classes from image features",
         ("run", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
+    "convert": Verb(
+        "published LeWorldModel weights into a run folder",
+        ("name", "run", "env.", "data.frameskip", "data.context", "model.", "train.", "convert."),
+    ),
     "monitor": Verb("watch runs in TensorBoard", ("run", "monitor.")),
     "doctor": Verb(
         "check this machine: versions, device, OpenGL and its speed",

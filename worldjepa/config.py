@@ -108,6 +108,7 @@ class EncoderConfig:
     width: int = option(16, "conv, resnet: channels of the first of four stages; each doubles them")
     features: int = option(128, "conv: outputs; a timm model has its own number")
     patch_size: int = option(0, "timm ViT: side of a patch, pixels; 0: the model's own")
+    norm_eps: float = option(0.0, "timm ViT: ε of its LayerNorms; 0: the model's own")
     init: str = option("", "a run folder whose encoder the weights are taken from before the first step")
 
 
@@ -121,6 +122,10 @@ class PredictorConfig:
     positions: str = option(
         "relative", "relative (a rollout computes no token twice), or learnt (LeWM's, one for each place)"
     )
+    inner_norms: bool = option(
+        False, "attention and MLP begin with one more LayerNorm, with weights (LeWM's released code)"
+    )
+    action_hidden: int = option(0, "hidden units of the action encoder; 0: width")
     dropout: float = option(0.1, "dropout in attention and MLP")
     projector: bool = option(
         False, "end in the encoder's kind of MLP with BatchNorm (LeWM's pred_proj), not a linear layer"
@@ -226,6 +231,17 @@ class ProbeConfig:
 
 
 @dataclass
+class ConvertConfig:
+    weights: str = option(
+        "", "a LeWM state dict as stable-worldmodel writes it, .safetensors or torch.save's"
+    )
+    action_mean: str = option(
+        "0", "mean of the actions that it was trained on, by which they were standardised: one, or one each"
+    )
+    action_std: str = option("1", "their standard deviation, likewise")
+
+
+@dataclass
 class MonitorConfig:
     host: str = option("localhost", "address that TensorBoard listens at")
     port: int = option(6006, "its port")
@@ -247,6 +263,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    convert: ConvertConfig = field(default_factory=ConvertConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
 

@@ -157,6 +157,10 @@ def _build_timm(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
         if size % patch:
             # timm would leave out the rows and columns that fill no patch.
             raise UserError(f"{option}={size}: {config.name} needs a multiple of its patch size, {patch}")
+    if config.norm_eps:
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = config.norm_eps
     model.num_features = features[1]
     return model
 

@@ -46,6 +46,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "0 or more",
         lambda v: v >= 0,
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
+        "model.encoder.norm_eps model.predictor.action_hidden "
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
@@ -94,6 +95,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("from 0 to 0.5", lambda v: 0 <= v <= 0.5, "images.hue"),
     ("a run folder, or nothing", lambda _: True, "model.encoder.init"),
+    ("a file, or nothing", lambda _: True, "convert.weights"),
+    ("numbers with commas between", bool, "convert.action_mean convert.action_std"),
     ("some text", bool, "images.data images.root"),
     ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
 )

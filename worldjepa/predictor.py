@@ -16,18 +16,23 @@ class ActionEncoder(nn.Module):
         action_dim: A, size of one action.
         frameskip: k, actions in a block.
         width: of the conditioning vector.
+        hidden: units between; 0: width.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, action_dim: int, frameskip: int, width: int):
+    def __init__(self, action_dim: int, frameskip: int, width: int, hidden: int = 0):
         super().__init__()
         self.frameskip = frameskip
         # Statistics of the training actions, so that the model takes actions in the environment's units.
         self.register_buffer("mean", torch.zeros(action_dim))
         self.register_buffer("std", torch.ones(action_dim))
-        self.mlp = nn.Sequential(nn.Linear(frameskip * action_dim, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(frameskip * action_dim, hidden or width),
+            nn.SiLU(),
+            nn.Linear(hidden or width, width),
+        )
 
     def forward(self, actions: Tensor) -> Tensor:
         """(..., k·A) in the environment's units to (..., width)."""
@@ -45,15 +50,19 @@ class Block(nn.Module):
 
     Attention looks back over `context` tokens, its own included. With relative positions a learnt number for
     every head and lag is added to the logits; that of lag 0 is 0, since a constant on all changes nothing.
+    With `inner_norms` attention and MLP begin with a LayerNorm of their own, as in LeWM's released code.
     """
 
     def __init__(self, config: PredictorConfig, context: int):
         super().__init__()
         inner = config.heads * config.head_width
         self.heads, self.dropout, self.context = config.heads, config.dropout, context
-        self.norm1 = nn.LayerNorm(config.width, elementwise_affine=False)
-        self.norm2 = nn.LayerNorm(config.width, elementwise_affine=False)
-        self.qkv = nn.Linear(config.width, 3 * inner, bias=False)
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6, elementwise_affine=False)
+        self.inner1 = nn.LayerNorm(config.width) if config.inner_norms else nn.Identity()
+        self.inner2 = nn.LayerNorm(config.width) if config.inner_norms else nn.Identity()
+        self.query = nn.Linear(config.width, inner, bias=False)
+        self.key_value = nn.Linear(config.width, 2 * inner, bias=False)
         self.out = nn.Linear(inner, config.width)
         self.mlp = nn.Sequential(
             nn.Linear(config.width, config.mlp_width),
@@ -72,30 +81,42 @@ class Block(nn.Module):
         """Conditions (B, T, width) to shifts, scales and gates (B, T, 6·width)."""
         return self.modulation(F.silu(condition))
 
-    def forward(self, x: Tensor, modulation: Tensor, past: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, x: Tensor, modulation: Tensor, past: Cache | None = None, last: bool = False
+    ) -> tuple[Tensor, Cache]:
         """Tokens (B, T, width), which come after those of `past`, with `modulate`'s (B, T, 6·width), to
-        tokens (B, T, width) and what the next ones may look back at."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
-        seen, past = self.attention(self.norm1(x) * (1 + scale1) + shift1, past)
-        x = x + gate1 * seen
-        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), past
+        tokens (B, T, width), or the last alone (B, 1, width), and what the next ones may look back at."""
+        shift, scale = modulation.chunk(6, -1)[:2]
+        inputs = self.inner1(torch.addcmul(shift, self.norm1(x), 1 + scale))
+        if last:
+            x, modulation = x[:, -1:], modulation[:, -1:]
+        gate1, shift, scale, gate2 = modulation.chunk(6, -1)[2:]
+        seen, past = self.attention(inputs[:, -x.shape[1] :], inputs, past)
+        x = torch.addcmul(x, gate1, seen)
+        inputs = self.inner2(torch.addcmul(shift, self.norm2(x), 1 + scale))
+        return torch.addcmul(x, gate2, self.mlp(inputs)), past
 
-    def attention(self, x: Tensor, past: Cache | None) -> tuple[Tensor, Cache]:
-        """Causal self-attention over the last `context` tokens, (B, T, width) to (B, T, width)."""
-        q, k, v = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.heads)
+    def attention(self, x: Tensor, tokens: Tensor, past: Cache | None) -> tuple[Tensor, Cache]:
+        """What x (B, n, width), the last of `tokens` (B, T, width), see in these and the past; causal, over
+        `context` tokens. (B, n, width), and what the next ones may look back at."""
+        q = rearrange(self.query(x), "b t (h d) -> b h t d", h=self.heads)
+        k, v = rearrange(self.key_value(tokens), "b t (two h d) -> two b h t d", two=2, h=self.heads)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         dropout = self.dropout if self.training else 0.0
-        weigh = self.weighing(q.shape[2], k.shape[2]).to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, weigh, dropout)
+        weigh = self.weighing(q.shape[2], k.shape[2], x.device)
+        # With four axes: the fused kernels take no mask of three.
+        mask = None if weigh is None else weigh[None].to(q.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         y = F.dropout(self.out(rearrange(y, "b h t d -> b t (h d)")), self.dropout, self.training)
         first = max(0, k.shape[2] - self.context + 1)
         return y, (k[:, :, first:], v[:, :, first:])
 
-    def weighing(self, queries: int, keys: int) -> Tensor:
+    def weighing(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """What is added to the attention's logits, (heads or 1, queries, keys), the queries being the last of
-        the keys: -∞ where a key is not looked at."""
-        device = self.out.weight.device
+        the keys: -∞ where a key is not looked at. None where nothing is."""
+        if queries == 1 and keys <= self.context and self.lags is None:
+            return None
         lag = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
         unseen = (lag < 0) | (lag >= self.context)
         none = torch.zeros(1, self.context, device=device)
@@ -130,15 +151,15 @@ class Predictor(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Latents (B, T, D) and encoded action blocks (B, T, width) to predictions (B, T, D), of which number
         t is of the latent after z_t. With learnt positions T is at most C."""
-        return self._run(z, self._modulations(condition), None)[0]
+        return self._run(z, self._modulations(condition))[0]
 
     def rollout(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
-        """Autoregressive prediction: every prediction is the next one's input.
+        """Autoregressive prediction: every prediction is the next one's input. It is exactly `forward` on the
+        latents seen and imagined.
 
-        With relative positions no token is computed twice: keys and values are kept, those of what was seen
-        once for all plans, and what actions alone decide is one product for all. It is exactly `forward` on
-        the latents seen and imagined. Learnt positions belong to a window's places, so once the window
-        moves, its tokens are computed anew: LeWM's way.
+        Keys and values are kept, those of what was seen once for all plans, and what actions alone decide is
+        one product for all: with relative positions no token is computed twice. Learnt positions (LeWM's)
+        belong to a window's places, so once the window moves, its tokens are computed anew.
 
         Args:
             z: (B, T, D) latents seen, 1 ≤ T ≤ C.
@@ -148,42 +169,64 @@ class Predictor(nn.Module):
         Returns:
             (B, S, H, D).
         """
-        return self._by_windows(z, past, plans) if self.position is not None else self._cached(z, past, plans)
-
-    def _cached(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
-        samples, horizon = plans.shape[1:3]
-        caches = None
-        if z.shape[1] > 1:
-            _, seen = self._run(z[:, :-1], self._modulations(past), None)
-            caches = [(k.repeat_interleave(samples, 0), v.repeat_interleave(samples, 0)) for k, v in seen]
+        (seen, samples, horizon) = z.shape[1], *plans.shape[1:3]
+        before = self._modulations(past)
         modulations = [modulation.flatten(0, 1) for modulation in self._modulations(plans)]
-        latent, ahead = z[:, -1:].repeat_interleave(samples, 0), []
-        for step in range(horizon):
-            now = [modulation[:, step : step + 1] for modulation in modulations]
-            latent, caches = self._run(latent, now, caches)
-            ahead.append(latent)
-        return torch.cat(ahead, 1).unflatten(0, (-1, samples))
+        fitting = horizon if self.position is None else min(horizon, self.context - seen + 1)
+        ahead = self._cached(z, before, modulations, samples, fitting)
+        if fitting < horizon:
+            ahead = self._by_windows(z, before, modulations, ahead)
+        return ahead.unflatten(0, (-1, samples))
 
-    def _by_windows(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
-        seen, (samples, horizon) = z.shape[1], plans.shape[1:3]
-        z, past = (x.repeat_interleave(samples, 0) for x in (z, past))
-        condition = torch.cat([past, plans.flatten(0, 1)], 1)
-        for last in range(seen, seen + horizon):
-            # Tokens first..last-1 predict the latent at `last`.
-            first = max(0, last - self.context)
-            z = torch.cat([z, self(z[:, first:last], condition[:, first:last])[:, -1:]], 1)
-        return z[:, seen:].unflatten(0, (-1, samples))
+    def _cached(
+        self, z: Tensor, before: list[Tensor], modulations: list[Tensor], samples: int, steps: int
+    ) -> Tensor:
+        """The first predictions of all plans, (B·S, steps, D), one token after the other."""
+        caches, seen = None, z.shape[1]
+        if seen > 1:
+            _, kept = self._run(z[:, :-1], before)
+            caches = [(k.repeat_interleave(samples, 0), v.repeat_interleave(samples, 0)) for k, v in kept]
+        latent, ahead = z[:, -1:].repeat_interleave(samples, 0), []
+        for step in range(steps):
+            now = [modulation[:, step : step + 1] for modulation in modulations]
+            latent, caches = self._run(latent, now, caches, place=seen - 1 + step)
+            ahead.append(latent)
+        return torch.cat(ahead, 1)
+
+    def _by_windows(
+        self, z: Tensor, before: list[Tensor], modulations: list[Tensor], ahead: Tensor
+    ) -> Tensor:
+        """All predictions (B·S, H, D) from the first of them, each from the last C tokens."""
+        seen, samples = z.shape[1], len(ahead) // len(z)
+        tokens = torch.cat([z.repeat_interleave(samples, 0), ahead], 1)
+        everything = modulations
+        if seen > 1:
+            pairs = zip(before, modulations, strict=True)
+            everything = [torch.cat([old.repeat_interleave(samples, 0), new], 1) for old, new in pairs]
+        for last in range(tokens.shape[1], everything[0].shape[1] + 1):
+            first = last - self.context
+            window = [modulation[:, first:last] for modulation in everything]
+            tokens = torch.cat([tokens, self._run(tokens[:, first:], window, last=True)[0]], 1)
+        return tokens[:, seen:]
 
     def _modulations(self, condition: Tensor) -> list[Tensor]:
         return [block.modulate(condition) for block in self.blocks]  # type: ignore[operator]
 
     def _run(
-        self, z: Tensor, modulations: list[Tensor], caches: list[Cache] | None
+        self,
+        z: Tensor,
+        modulations: list[Tensor],
+        caches: list[Cache] | None = None,
+        place: int = 0,
+        last: bool = False,
     ) -> tuple[Tensor, list[Cache]]:
+        """Predictions of the tokens, or of the last alone, and what the next ones may look back at; with
+        learnt positions the first token has number `place`."""
         x, kept = self.inward(z), []
         if self.position is not None:
-            x = x + self.position[: z.shape[1]]
+            x = x + self.position[place : place + z.shape[1]]
         for number, block in enumerate(self.blocks):
-            x, cache = block(x, modulations[number], caches and caches[number])
+            past = caches and caches[number]
+            x, cache = block(x, modulations[number], past, last and number == len(self.blocks) - 1)
             kept.append(cache)
         return self.outward(self.norm(x).flatten(0, 1)).unflatten(0, x.shape[:2]), kept

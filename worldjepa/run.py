@@ -21,9 +21,9 @@ from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
-    "name", "run", "collect.", "store.", "plan.", "probe.", "monitor.", "env.protocol", "data.path",
-    "images.root", "train.log_every", "train.evaluate", "train.checkpoint", "train.keep", "train.device",
-    "train.threads",
+    "name", "run", "collect.", "store.", "plan.", "probe.", "convert.", "monitor.", "env.protocol",
+    "data.path", "images.root", "train.log_every", "train.evaluate", "train.checkpoint", "train.keep",
+    "train.device", "train.threads",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .config import TrainConfig
 from .errors import UserError
+from .memory import keep_freed_memory
 from .run import Run, load_into
 
 with contextlib.suppress(ImportError):
@@ -35,6 +36,7 @@ class Batches(Protocol):
 def choose_device(config: TrainConfig) -> torch.device:
     """Where to compute, and on a CPU with how many threads; every choice that hardware makes is made here and
     in `choose_precision`."""
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.device != "auto":
@@ -173,6 +175,11 @@ def steps_in(
             optimizer.step()
             loss.item()
     return max(1, round(60 * config.minutes * timed / (time.perf_counter() - began)))
+
+
+def initial_state(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
+    """The trainer's state before the first step, for a checkpoint of weights that come from elsewhere."""
+    return _state(0, 0, build_optimizer(model, config), torch.device("cpu"))
 
 
 def _state(step: int, total: int, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:

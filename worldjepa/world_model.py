@@ -35,7 +35,8 @@ class WorldModel(nn.Module):
         self.sigreg_weight = model.sigreg.weight
         self.encoder = Encoder(model.encoder, self.image_size)
         self.projector = projector(self.encoder.num_features, model.projector_hidden, model.latent)
-        self.action_encoder = ActionEncoder(action_dim, self.frameskip, model.predictor.width)
+        width, hidden = model.predictor.width, model.predictor.action_hidden
+        self.action_encoder = ActionEncoder(action_dim, self.frameskip, width, hidden)
         self.predictor = Predictor(model.predictor, model.latent, self.context, model.projector_hidden)
         self.sigreg = SIGReg(EppsPulley(model.sigreg.t_max, model.sigreg.knots), model.sigreg.num_slices)
 

@@ -19,6 +19,7 @@ from ..evaluation.rivals import rivals
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
 from ..planning.dynamics import LatentDynamics
+from ..planning.packed import pack
 from ..planning.solvers import DESCENDING
 from ..run import Run, write_text
 from ..trainer import choose_device, choose_precision
@@ -32,6 +33,8 @@ def run(config: Config) -> int:
     model = target.load_world_model(device)
     precision = choose_precision(config.train, device)
     model.predictor.to(precision)
+    if config.plan.solver not in DESCENDING:
+        pack(model.predictor)
     about = {
         "options": dataclasses.asdict(config.plan) | {"protocol": config.env.protocol},
         "precision": str(precision).removeprefix("torch."),

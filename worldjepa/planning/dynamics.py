@@ -8,6 +8,9 @@ from torch import Tensor
 
 from .costs import Cost
 
+# Candidates rolled out in one batch, which bounds the memory: LeWM's predictor takes 0.4 MB for each.
+AT_ONCE = 4096
+
 
 class WorldModel(Protocol):
     """What planning needs of a world model."""
@@ -67,22 +70,22 @@ class LatentDynamics:
         self.seen = torch.cat([self.seen, self._encode(frames)[:, None]], 1)[:, -self.model.context :]
 
     def cost(self, plans: Tensor) -> Tensor:
+        episodes = max(1, AT_ONCE // plans.shape[1])
+        parts = [slice(first, first + episodes) for first in range(0, len(plans), episodes)]
         # Gradients only where a solver asks for them.
         with torch.inference_mode(not plans.requires_grad):
-            distance = (self._ahead(plans)[..., None, :] - self.goal[:, None, None]).square().mean(-1)
-            return self._cost(distance.amin(-1))
+            return torch.cat([self._cost(self._distance(plans[part], part)) for part in parts])
 
-    def _ahead(self, plans: Tensor) -> Tensor:
-        """Latents (E, S, H, D) that plans (E, S, H, k·A) lead to."""
-        episodes, _, _, width = plans.shape
+    def _distance(self, plans: Tensor, part: slice) -> Tensor:
+        """Of the latents that plans (E, S, H, k·A) lead to, in these episodes, (E, S, H)."""
         blocks = self.seen.shape[1] - 1
         past = (
-            plans.new_empty(episodes, 0, width)
+            plans.new_empty(len(plans), 0, plans.shape[-1])
             if self.past is None
-            else self.past[:, self.past.shape[1] - blocks :]
+            else self.past[part, self.past.shape[1] - blocks :]
         )
-        z = self.model.rollout(self.seen, past, plans)
-        return z.float()
+        ahead = self.model.rollout(self.seen[part], past, plans).float()
+        return (ahead[..., None, :] - self.goal[part, None, None]).square().mean(-1).amin(-1)
 
     def acted(self, block: Tensor) -> None:
         block = block[:, None]
