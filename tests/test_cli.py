@@ -105,7 +105,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "right"),
     [
-        (["trane"], "trane: no such command; they are collect, data, train, plan, probe, convert, monitor, doctor"),
+        (
+            ["trane"],
+            "trane: no such command; they are collect, data, train, plan, probe, convert, monitor, doctor",
+        ),
         (["smoke", "train"], "smoke: no such command"),
         (["train", "smoke", "--steps=3"], "--steps=3: no such flag; options are written name=value"),
         (["plan", "-v"], "-v: no such flag"),
