@@ -318,7 +318,7 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path):
 
 # The command, killed
 
-LONGER = ["collect.episodes=16", "collect.episode_length=100", "collect.workers=2"]
+LONGER = ["collect.episodes=16", "collect.episode_length=300", "collect.workers=2"]
 SHARDS = 8
 
 
@@ -329,7 +329,7 @@ def command(folder: Path, *more: str) -> list[str]:
 def finish(folder: Path) -> None:
     done = subprocess.run(command(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"{folder}: 16 episodes, 1600 frames" in done.stdout
+    assert f"{folder}: 16 episodes, 4800 frames" in done.stdout
 
 
 def until(condition: Callable[[], bool], seconds: float = 120) -> None:
