@@ -1,6 +1,7 @@
 """Success against the planner's settings: candidates, iterations, blocks between decisions, solvers.
 
     python scripts/planning_settings.py RUN [--data FOLDER] [--protocol far50] [--goals 300]
+        [--only iCEM,MPPI]
 
 Every setting tries the same held-out goals, so that settings are compared goal by goal: the last column is
 the difference to the best setting in points with its 95 % interval (normal, paired). What is finished is in
@@ -18,9 +19,9 @@ import numpy as np
 from worldjepa.commands.train import goal_env, open_store
 from worldjepa.data.windows import split_episodes
 from worldjepa.evaluation.goals import play, sample_goals, summary
-from worldjepa.planning.agent import build_agent
-from worldjepa.planning.costs import COSTS
-from worldjepa.planning.dynamics import LatentDynamics
+from worldjepa.evaluation.planner import latent_planner
+from worldjepa.planning.packed import pack
+from worldjepa.planning.solvers import DESCENDING
 from worldjepa.recipes import load_config
 from worldjepa.run import Run, write_text
 from worldjepa.trainer import choose_device, choose_precision
@@ -40,6 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "5 blocks carried out": {"replan_every": 5},
     "cost: last step": {"cost": "last"},
     "cost: mean": {"cost": "mean"},
+    "distance: whitened": {"distance": "whitened"},
+    "stops when settled": {"stop_below": 0.01},
     "shooting": {"solver": "shooting"},
     "iCEM": {"solver": "icem"},
     "MPPI": {"solver": "mppi"},
@@ -54,14 +57,15 @@ def evaluate(config: Any, about: dict[str, Any]) -> dict[str, Any]:
     device = choose_device(config.train)
     model = run.load_model(device)
     model.predictor.to(choose_precision(config.train, device))
+    if config.plan.solver not in DESCENDING:
+        pack(model.predictor)
     store, plan = open_store(config), config.plan
     env = goal_env(config, store)
     _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     goals = sample_goals(
         store, held_out, env, plan.goals, plan.goal_offset, plan.seed, tolerance=plan.tolerance
     )
-    dynamics = LatentDynamics(model, COSTS[plan.cost], device)
-    agent = build_agent(plan, config.data.frameskip, env.action_space, dynamics, device)
+    agent = latent_planner(config, store, model, env.action_space)
     outcome = play(env, goals, agent, plan.budget, 0, about["setting"], plan.tolerance, plan.hold)
     env.close()
     reached = "".join("01"[int(success)] for success in outcome.success)
@@ -72,14 +76,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The settings of one protocol in Markdown, with paired differences to the best one."""
     each = {row["setting"]: np.array([int(c) for c in row["each"]]) for row in rows}
     best = max(each.values(), key=np.mean)
-    lines = ["| setting | success | 95% interval | per decision | behind the best |", "|---|---|---|---|---|"]
+    lines = [
+        "| setting | success | 95% interval | median steps | per decision | behind the best |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         difference = 100 * (each[row["setting"]] - best)
         error = 1.96 * difference.std() / len(difference) ** 0.5
         low, high = row["interval"]
+        milliseconds = 1e3 * row["seconds_per_decision"]
         lines.append(
             f"| {row['setting']} | {row['success']:.1f} % | {low:.1f} to {high:.1f} % | "
-            f"{1e3 * row['seconds_per_decision']:.1f} ms | {difference.mean():+.1f} ± {error:.1f} |"
+            f"{row['median_steps']:.1f} | {milliseconds:.1f} ms | "
+            f"{difference.mean():+.1f} ± {error:.1f} |"
         )
     return "\n".join(lines)
 
@@ -90,13 +99,16 @@ def main() -> None:
     parser.add_argument("--data", help="its data, if they were moved")
     parser.add_argument("--protocol", default="far50")
     parser.add_argument("--goals", type=int, default=300)
+    parser.add_argument("--only", help="names of settings, with commas between")
     options = parser.parse_args()
     overrides = [f"plan.protocol={options.protocol}", f"plan.goals={options.goals}"]
     overrides += [f"data.path={options.data}"] if options.data else []
     rows = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
     checkpoint = Run(options.run).checkpoints()[-1].name
     mine = []
-    for name, changes in SETTINGS.items():
+    names = options.only.split(",") if options.only else list(SETTINGS)
+    for name in names:
+        changes = SETTINGS[name]
         config = load_config(options.run, [*overrides, *(f"plan.{k}={v}" for k, v in changes.items())])
         about = {
             "setting": name,

@@ -21,13 +21,14 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from worldjepa.config import Config, leaves
+from worldjepa.config import Config
 from worldjepa.data.collect import collect
 from worldjepa.data.environments import make_env
 from worldjepa.data.episodes import collect_episode
 from worldjepa.data.shards import Store
 from worldjepa.evaluation.goals import play, sample_goals, summary
 from worldjepa.evaluation.policies import RandomPolicy, TrueDynamics
+from worldjepa.options import leaves
 from worldjepa.planning.agent import build_agent
 from worldjepa.planning.costs import COSTS
 from worldjepa.recipes import load_config

@@ -12,7 +12,7 @@ import pytest
 from monitored import monitored
 
 from worldjepa.cli import VERBS, main
-from worldjepa.config import describe, options
+from worldjepa.options import describe, options
 from worldjepa.recipes import load_config, recipes, to_yaml
 
 WORLDJEPA = Path(sys.executable).with_name("worldjepa")

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from worldjepa.config import Config, TrainConfig, describe, differences, leaves, options
+from worldjepa.config import Config, TrainConfig
 from worldjepa.errors import UserError
 from worldjepa.limits import LIMITS, validate
+from worldjepa.options import describe, differences, leaves, options
 from worldjepa.recipes import load_config
 
 

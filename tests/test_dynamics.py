@@ -204,3 +204,21 @@ def test_many_candidates_are_rolled_out_in_parts(model: WorldModel, monkeypatch:
         counted.clear()
         torch.testing.assert_close(dynamics.cost(plans), together)
         assert len(counted) == parts
+
+
+@torch.no_grad()
+def test_a_metric_measures_the_mapped_difference(model: WorldModel) -> None:
+    rng = np.random.default_rng(4)
+    metric = torch.randn(model.latent, model.latent)
+    metric = metric + metric.T
+    plain, mapped = (LatentDynamics(model, mean, torch.device("cpu"), w) for w in (None, metric))
+    goals, seen = frames(rng), frames(rng)
+    plans = torch.randn(EPISODES, SAMPLES, HORIZON, BLOCK)
+    for dynamics in (plain, mapped):
+        dynamics.reset(goals, None)
+        dynamics.observe(seen, None)
+    ahead = model.rollout(plain.seen, plans.new_empty(EPISODES, 0, BLOCK), plans)
+    goal = model.encode(torch.from_numpy(goals))[:, None, None]
+    expected = torch.einsum("eshd,dc->eshc", ahead - goal, metric).square().mean((2, 3))
+    torch.testing.assert_close(mapped.cost(plans), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain.cost(plans), expected, rtol=0.01)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldjepa.evaluation.geometry import rank_me, spread
+from worldjepa.evaluation.geometry import rank_me, spread, whitening
 
 
 def orthonormal(rows: int, columns: int) -> torch.Tensor:
@@ -40,3 +40,20 @@ def test_spread_is_the_smallest_and_the_mean_standard_deviation() -> None:
     assert mean == pytest.approx((np.sqrt(2) + 0 + np.sqrt(8)) / 3)
     smallest, mean = spread(torch.randn(20_000, 8))
     assert (smallest, mean) == pytest.approx((1, 1), abs=0.03)
+
+
+def test_whitened_latents_have_the_identity_as_covariance() -> None:
+    z = torch.randn(500, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    w = whitening(z, floor=0)
+    assert torch.allclose(w, w.T)
+    assert torch.allclose(torch.cov((z @ w).T), torch.eye(6, dtype=torch.float64), atol=1e-9)
+
+
+def test_whitening_leaves_small_what_hardly_varies() -> None:
+    """On a diagonal covariance: each axis over the root of its own variance + a share of the mean one."""
+    z = orthonormal(401, 3)
+    z = (z - z.mean(0)) @ torch.diag(torch.tensor([20.0, 2.0, 0.0], dtype=torch.float64))
+    covariance = torch.cov(z.T)
+    expected = torch.linalg.inv(covariance + 0.1 * covariance.trace() / 3 * torch.eye(3))
+    assert torch.allclose(whitening(z) @ whitening(z), expected)
+    assert whitening(z)[2, 2] < 2 * whitening(z)[1, 1]

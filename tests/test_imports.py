@@ -10,10 +10,11 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
+    "options": {"config"},
     "protocols": set(),
     "notation": set(),
-    "limits": {"errors", "config", "protocols", "notation"},
-    "recipes": {"errors", "config", "limits", "protocols"},
+    "limits": {"errors", "config", "options", "protocols", "notation"},
+    "recipes": {"errors", "config", "options", "limits", "protocols"},
     "distributed": {"errors", "config"},
 }
 CORE = set(ALLOWED)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from worldjepa.config import Config, leaves, options
+from worldjepa.config import Config
 from worldjepa.errors import UserError
+from worldjepa.options import leaves, options
 from worldjepa.protocols import PROTOCOLS
 from worldjepa.recipes import load_config, to_yaml
 

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from worldjepa.cli import main
-from worldjepa.config import Config, leaves
+from worldjepa.config import Config
 from worldjepa.data.environments import make_env
 from worldjepa.data.episodes import collect_episode
 from worldjepa.errors import UserError
+from worldjepa.options import leaves
 from worldjepa.recipes import load_config, recipes, to_yaml
 
 

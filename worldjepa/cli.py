@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from .config import describe
 from .envs.rendering import OpenGLUnavailable
 from .errors import UserError
+from .options import describe
 from .recipes import load_config, recipes, to_yaml
 
 

@@ -4,8 +4,6 @@ The defaults are the `reacher` recipe for a laptop. `worldjepa.limits` says whic
 `worldjepa.recipes` reads them from YAML and the command line.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,6 +212,11 @@ class PlanConfig:
         "of the distances to the goal after each block: closest (minimum + 0.1 × mean), stay (as closest, "
         "but of two blocks in a row the farther counts), last (LeWM), mean or sum",
     )
+    distance: str = option(
+        "plain",
+        "of latents, a mean squared difference: plain, or whitened by those of training frames, where every "
+        "direction in which they vary counts alike",
+    )
     action_cost: float = option(0.0, "weight of the mean squared action, in units of half its range")
     smoothness_cost: float = option(0.0, "weight of the mean squared change between actions, likewise")
     seed: int = option(0, "which goals, and the solver's candidates")
@@ -265,35 +268,3 @@ class Config:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
-
-
-def describe() -> list[tuple[str, str, str]]:
-    """(dotted name, default, meaning) of every option, in the order of this file."""
-    rows = []
-    for name, option in options().items():
-        default = option.default if isinstance(option.default, str) else json.dumps(option.default)
-        rows.append((name, default, option.metadata["meaning"]))
-    return rows
-
-
-def differences(one: Config, other: Config) -> list[str]:
-    """Each option in which two configurations differ, as "name: a, now b"."""
-    left, right = (leaves(dataclasses.asdict(c)) for c in (one, other))
-    return [f"{key}: {left[key]}, now {right[key]}" for key in left if left[key] != right[key]]
-
-
-def options(group: Any = Config, prefix: str = "") -> dict[str, dataclasses.Field]:
-    """Every option by its dotted name."""
-    rows: dict[str, dataclasses.Field] = {}
-    for f in dataclasses.fields(group):
-        name = prefix + f.name
-        rows |= options(f.type, f"{name}.") if dataclasses.is_dataclass(f.type) else {name: f}
-    return rows
-
-
-def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of options as one level of dotted names."""
-    rows: dict[str, Any] = {}
-    for key, value in values.items():
-        rows |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return rows

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .config import Config, leaves
+from .config import Config
 from .errors import UserError
 from .notation import BEHAVIOURS, part, shares
+from .options import leaves
 from .protocols import PROTOCOLS
 
 COSTS = ("closest", "last", "mean", "sum", "stay")
@@ -76,6 +77,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
     ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),
     ("one of " + ", ".join(SOLVERS), SOLVERS.__contains__, "plan.solver"),
+    ("plain or whitened", ("plain", "whitened").__contains__, "plan.distance"),
     ("world_model or images", ("world_model", "images").__contains__, "mode"),
     ("at least 1", lambda v: v >= 1, "images.global_views images.global_size images.local_size"),
     (

@@ -12,9 +12,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from .config import Config, leaves, options
+from .config import Config
 from .errors import UserError
 from .limits import validate
+from .options import leaves, options
 from .protocols import PROTOCOLS
 
 

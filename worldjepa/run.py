@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from .config import Config, differences
+from .config import Config
 from .data.shards import sync
 from .errors import UserError
 from .image_jepa import ImageJEPA
+from .options import differences
 from .recipes import load_config, to_yaml
 from .world_model import WorldModel
 

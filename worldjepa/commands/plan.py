@@ -14,11 +14,11 @@ from ..errors import UserError
 from ..evaluation.figures import plan_figure, plan_table
 from ..evaluation.goals import Goals, Outcome, Policy, play, sample_goals, summary
 from ..evaluation.pictures import add_gif, film, write_film
+from ..evaluation.planner import latent_planner
 from ..evaluation.policies import RandomPolicy, TrueDynamics
 from ..evaluation.rivals import rivals
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
-from ..planning.dynamics import LatentDynamics
 from ..planning.packed import pack
 from ..planning.solvers import DESCENDING
 from ..run import Run, write_text
@@ -71,9 +71,7 @@ def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.devi
     goals = sample_goals(
         store, held_out, env, plan.goals, plan.goal_offset, plan.seed, tolerance=plan.tolerance
     )
-    planner = build_agent(
-        plan, config.data.frameskip, env.action_space, LatentDynamics(model, COSTS[plan.cost], device), device
-    )
+    planner = latent_planner(config, store, model, env.action_space)
     outcomes = _play_all(config, env, goals, planner, _rivals(config, store, model, env), device)
     rows = {name: summary(outcome) for name, outcome in outcomes.items()}
     step = int(target.checkpoints()[-1].name)

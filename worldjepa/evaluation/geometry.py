@@ -12,6 +12,16 @@ def rank_me(z: Tensor) -> float:
     return float(torch.exp(-(share * share.log()).sum()))
 
 
+def whitening(z: Tensor, floor: float = 0.1) -> Tensor:
+    """A linear map W (D, D) after which latents (N, D) have about the identity as their covariance Σ:
+    (Σ + floor · trace(Σ)/D · I)^(-1/2), so that directions in which hardly anything varies stay small.
+    """
+    values, vectors = torch.linalg.eigh(torch.cov(z.double().T))
+    # Rounding leaves eigenvalues of a flat cloud a little below 0.
+    scale = (values.clamp_min(0) + floor * values.mean()).rsqrt()
+    return ((vectors * scale) @ vectors.T).to(z.dtype)
+
+
 def spread(z: Tensor) -> tuple[float, float]:
     """Smallest and mean standard deviation over the D axes of latents (N, D); 1 under SIGReg's target."""
     std = z.std(0)

@@ -9,15 +9,13 @@ from torch import Tensor
 from ..config import Config
 from ..data.shards import Store
 from ..data.windows import Windows
-from ..planning.agent import build_agent
-from ..planning.costs import COSTS
-from ..planning.dynamics import LatentDynamics
 from ..run import Run
 from ..trainer import Callback
 from ..world_model import WorldModel
 from .geometry import rank_me, spread
 from .goals import play, sample_goals, summary
 from .pictures import tile
+from .planner import latent_planner
 
 # TensorBoard's page "custom scalars": what belongs in one chart.
 LAYOUT = {
@@ -69,9 +67,7 @@ def watch_goals(
     )
 
     def callback(model: WorldModel, step: int) -> None:
-        device = next(model.parameters()).device
-        dynamics = LatentDynamics(model, COSTS[plan.cost], device)
-        agent = build_agent(plan, config.data.frameskip, env.action_space, dynamics, device)
+        agent = latent_planner(config, store, model, env.action_space)
         label = f"goals at step {step}"
         outcome = play(env, goals, agent, plan.budget, 8, label, plan.tolerance, plan.hold)
         row = summary(outcome)

@@ -54,14 +54,15 @@ class LatentDynamics:
         model: in evaluation mode, on the device to compute on.
         cost: distances over the horizon to a cost.
         device: the model's.
+        metric: W (D, D), symmetric; distances are between W·z. None: between latents as they are.
     """
 
-    def __init__(self, model: WorldModel, cost: Cost, device: torch.device):
-        self.model, self._cost, self.device = model, cost, device
+    def __init__(self, model: WorldModel, cost: Cost, device: torch.device, metric: Tensor | None = None):
+        self.model, self._cost, self.device, self.metric = model, cost, device, metric
 
     def reset(self, frames: np.ndarray, states: np.ndarray | None) -> None:
         goal = self._encode(frames)
-        self.goal = goal if goal.ndim == 3 else goal[:, None]
+        self.goal = self._measured(goal if goal.ndim == 3 else goal[:, None])
         self.seen = goal.new_empty(len(frames), 0, self.model.latent)
         self.past: Tensor | None = None
 
@@ -84,8 +85,11 @@ class LatentDynamics:
             if self.past is None
             else self.past[part, self.past.shape[1] - blocks :]
         )
-        ahead = self.model.rollout(self.seen[part], past, plans).float()
+        ahead = self._measured(self.model.rollout(self.seen[part], past, plans).float())
         return (ahead[..., None, :] - self.goal[part, None, None]).square().mean(-1).amin(-1)
+
+    def _measured(self, z: Tensor) -> Tensor:
+        return z if self.metric is None else z @ self.metric
 
     def acted(self, block: Tensor) -> None:
         block = block[:, None]
