@@ -189,3 +189,14 @@ def test_from_any_step_on_the_batches_are_those_of_an_undisturbed_run(first: int
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert not torch.equal(whole[0]["global"], whole[1]["global"])
     assert not torch.equal(whole[0]["global"], next(batches(1, 0))["global"])
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_rank_sees_its_images_with_the_views_that_they_have_in_the_whole_batch(ranks: int) -> None:
+    data = MultiCrop(from_arrays("these", pictures(20).numpy()), config(), CPU)
+    parts = [data.batches(6, 0, 2, (rank, ranks)) for rank in range(ranks)]
+    for expected in batches(0, 2):
+        shares = [next(part) for part in parts]
+        for name, value in expected.items():
+            axis = 1 if name in ("global", "local") else 0
+            torch.testing.assert_close(torch.cat([s[name] for s in shares], axis), value, msg=name)

@@ -144,6 +144,26 @@ def test_starting_later_continues_the_same_batches(tmp_path: Path, first: int):
         assert torch.equal(one["action"], other["action"])
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_the_ranks_parts_are_the_whole_batch(tmp_path: Path, ranks: int):
+    windows = everything(numbered(tmp_path, [[5, 16], [17]]), 3, 2)
+    whole = islice(windows.batches(6, seed=5, first=3), 4)
+    parts = [windows.batches(6, seed=5, first=3, part=(rank, ranks)) for rank in range(ranks)]
+    for batch in whole:
+        shares = [next(part) for part in parts]
+        assert {len(share["index"]) for share in shares} == {6 // ranks}
+        for name, value in batch.items():
+            assert torch.equal(torch.cat([share[name] for share in shares]), value), name
+
+
+def test_the_index_says_which_windows_they_are(tmp_path: Path):
+    windows = everything(numbered(tmp_path, [[5, 16], [17]]), 3, 2)
+    for batch in islice(windows.batches(6, seed=5), 9):
+        again = windows.batch(batch["index"].numpy())
+        assert torch.equal(batch["pixels"], again["pixels"])
+        assert torch.equal(batch["action"], again["action"])
+
+
 def test_the_seed_orders_the_batches(tmp_path: Path):
     windows = everything(numbered(tmp_path, [[30], [30]]), 2, 1)
     one, same, other = (labels(next(windows.batches(16, seed))) for seed in (0, 0, 1))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from .order import WHOLE, Part, batches_of
 
 # Images that take no more than this are held in memory, bytes.
 HELD_BYTES = 2 << 30
@@ -50,30 +51,34 @@ class Images:
         return self._count
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """Images by number (n,): "pixels" (n, H, W, C) uint8."""
-        return {"pixels": torch.from_numpy(np.ascontiguousarray(self._read(indices)))}
+        """Images by number (n,): "pixels" (n, H, W, C) uint8, and "label" (n,) int64 where there are some."""
+        batch = {"pixels": torch.from_numpy(np.ascontiguousarray(self._read(indices)))}
+        return batch if self.labels is None else {**batch, "label": torch.from_numpy(self.labels[indices])}
 
-    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+    @property
+    def num_classes(self) -> int:
+        """0 where nobody knows."""
+        return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    def batches(
+        self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
+    ) -> Iterator[dict[str, torch.Tensor]]:
         """Endless batches, every image at most once per epoch, in an order drawn from (seed, epoch).
 
         Args:
             first: number of the batch to start at.
+            part: (r, W), of each batch the r-th of W equal parts alone, for data parallelism.
+
+        Returns:
+            as of `batch`, with "index" (B,) int64, the samples' numbers.
 
         Raises:
             UserError: there are fewer images than one batch takes.
         """
         if len(self) < batch_size:
             raise UserError(f"{self.source}: {len(self)} images are fewer than train.batch_size={batch_size}")
-        return self._endless(batch_size, seed, first)
-
-    def _endless(self, batch_size: int, seed: int, first: int) -> Iterator[dict[str, torch.Tensor]]:
-        per_epoch = len(self) // batch_size
-        while True:
-            epoch, position = divmod(first, per_epoch)
-            order = np.random.default_rng((seed, epoch)).permutation(len(self))
-            for start in range(position * batch_size, per_epoch * batch_size, batch_size):
-                yield self.batch(order[start : start + batch_size])
-            first = (epoch + 1) * per_epoch
+        numbers = batches_of(len(self), batch_size, seed, first, part)
+        return ({**self.batch(n), "index": torch.from_numpy(n)} for n in numbers)
 
 
 def from_arrays(

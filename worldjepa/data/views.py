@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..config import ImagesConfig
+from .order import WHOLE, Part, rows
 
 RATIOS = (3 / 4, 4 / 3)
 SIGMAS = (0.1, 2.0)
@@ -26,7 +27,9 @@ ATTEMPTS = 10
 class Pictures(Protocol):
     """Data: endless batches of images, "pixels" (B, H, W, C) uint8."""
 
-    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, Tensor]]: ...
+    def batches(
+        self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
+    ) -> Iterator[dict[str, Tensor]]: ...
 
 
 class MultiCrop:
@@ -41,37 +44,60 @@ class MultiCrop:
     def __init__(self, images: Pictures, config: ImagesConfig, device: torch.device):
         self.images, self.config, self.device = images, config, device
 
-    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
-        """The batches of the images from number `first` on, each with its `views`."""
-        for step, batch in enumerate(self.images.batches(batch_size, seed, first), first):
+    def batches(
+        self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
+    ) -> Iterator[dict[str, Tensor]]:
+        """The batches of the images from number `first` on, each with its `views`; of each the r-th of W
+        parts, for `part` (r, W), with the views that it has in the whole batch."""
+        for step, batch in enumerate(self.images.batches(batch_size, seed, first, part), first):
             pixels = batch["pixels"].to(self.device, non_blocking=True)
-            yield {"pixels": pixels, **self.views(pixels, np.random.default_rng((seed, step)))}
+            rng = np.random.default_rng((seed, step))
+            yield {**batch, "pixels": pixels, **self.views(pixels, rng, batch_size, part)}
 
-    def views(self, pixels: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+    def views(
+        self, pixels: Tensor, rng: np.random.Generator, batch_size: int | None = None, part: Part = WHOLE
+    ) -> dict[str, Tensor]:
         """Images (B, H, W, C) uint8, C 1 or 3, to "global" (V, B, h, w, C) and, where there are any, "local"
-        views, float32 from 0 to 255."""
-        c = self.config
+        views, float32 from 0 to 255.
+
+        Args:
+            rng: draws for every image of the whole batch.
+            batch_size: of the whole batch; None: B. part: which of it the images are.
+        """
+        c, whole = self.config, batch_size or len(pixels)
         kinds = [("global", c.global_views, c.global_size, (c.global_scale_min, c.global_scale_max))]
         if c.local_views:
             kinds.append(("local", c.local_views, c.local_size, (c.local_scale_min, c.local_scale_max)))
-        return {name: self._draw(pixels, rng, views, size, scale) for name, views, size, scale in kinds}
+        drawn = {}
+        for name, views, size, scale in kinds:
+            mine = np.arange(views * whole).reshape(views, whole)[:, rows(whole, part)]
+            drawn[name] = self._draw(pixels, rng, views * whole, mine, size, scale)
+        return drawn
 
     def _draw(
-        self, pixels: Tensor, rng: np.random.Generator, views: int, size: int, scale: tuple[float, float]
+        self,
+        pixels: Tensor,
+        rng: np.random.Generator,
+        count: int,
+        mine: np.ndarray,
+        size: int,
+        scale: tuple[float, float],
     ) -> Tensor:
-        c, (batch, height, width, channels) = self.config, pixels.shape
-        count = views * batch
-        boxes = draw_boxes(rng, count, height, width, scale)
-        flip = rng.random(count) < c.flip
-        sigma = np.where(rng.random(count) < c.blur, rng.uniform(*SIGMAS, count), 0.0)
-        rows = resampling(boxes[:, 0], boxes[:, 2], height, size, sigma=sigma, device=self.device)
-        columns = resampling(boxes[:, 1], boxes[:, 3], width, size, flip, sigma, self.device)
+        """Of `count` samples drawn, those of numbers `mine` (V, B)."""
+        c, (_, height, width, channels), shape = self.config, pixels.shape, mine.shape
+        mine = mine.ravel()
+        boxes = draw_boxes(rng, count, height, width, scale)[mine]
+        flip = (rng.random(count) < c.flip)[mine]
+        sigma = np.where(rng.random(count) < c.blur, rng.uniform(*SIGMAS, count), 0.0)[mine]
+        tall = resampling(boxes[:, 0], boxes[:, 2], height, size, sigma=sigma, device=self.device)
+        wide = resampling(boxes[:, 1], boxes[:, 3], width, size, flip, sigma, self.device)
         images = pixels.permute(0, 3, 1, 2).float()
-        crops = resample(images, rows.unflatten(0, (views, batch)), columns.unflatten(0, (views, batch)))
-        crops = recolour(crops.flatten(0, 1), *draw_colours(rng, count, c, self.device))
-        solarised = torch.from_numpy(rng.random(count) < c.solarize).to(self.device)
+        crops = resample(images, tall.unflatten(0, shape), wide.unflatten(0, shape))
+        matrix, contrast = (value[mine] for value in draw_colours(rng, count, c, self.device))
+        crops = recolour(crops.flatten(0, 1), matrix, contrast)
+        solarised = torch.from_numpy((rng.random(count) < c.solarize)[mine]).to(self.device)
         crops = torch.where(solarised[:, None, None, None] & (crops >= 128), 255 - crops, crops)
-        return crops.view(views, batch, channels, size, size).permute(0, 1, 3, 4, 2)
+        return crops.view(*shape, channels, size, size).permute(0, 1, 3, 4, 2)
 
 
 def draw_boxes(

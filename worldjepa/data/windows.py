@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from .order import WHOLE, Part, batches_of
 from .shards import Store
 
 
@@ -75,11 +76,17 @@ class Windows:
             "action": torch.from_numpy(actions.reshape(len(indices), self.frames - 1, width)),
         }
 
-    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(
+        self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
+    ) -> Iterator[dict[str, torch.Tensor]]:
         """Endless batches, every window once per epoch, in an order drawn from (seed, epoch).
 
         Args:
             first: number of the batch to start at.
+            part: (r, W), of each batch the r-th of W equal parts alone, for data parallelism.
+
+        Returns:
+            as of `batch`, with "index" (B,) int64, the samples' numbers.
 
         Raises:
             UserError: there are fewer windows than one batch takes.
@@ -88,16 +95,8 @@ class Windows:
             raise UserError(
                 f"{self.store.path}: {len(self)} windows are fewer than train.batch_size={batch_size}"
             )
-        return self._endless(batch_size, seed, first)
-
-    def _endless(self, batch_size: int, seed: int, first: int) -> Iterator[dict[str, torch.Tensor]]:
-        per_epoch = len(self) // batch_size
-        while True:
-            epoch, position = divmod(first, per_epoch)
-            order = np.random.default_rng((seed, epoch)).permutation(len(self))
-            for start in range(position * batch_size, per_epoch * batch_size, batch_size):
-                yield self.batch(order[start : start + batch_size])
-            first = (epoch + 1) * per_epoch
+        numbers = batches_of(len(self), batch_size, seed, first, part)
+        return ({**self.batch(n), "index": torch.from_numpy(n)} for n in numbers)
 
     def action_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the actions that lead to a frame, (A,) float32 each.
