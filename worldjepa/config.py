@@ -139,12 +139,29 @@ class SIGRegConfig:
 
 
 @dataclass
+class RivalConfig:
+    variance: float = option(1.0, "vicreg, pldm: weight of the variance term beside the distance")
+    covariance: float = option(0.04, "vicreg, pldm: weight of the covariance term")
+    temperature: float = option(0.2, "simclr: by which similarities are divided")
+    momentum: float = option(0.99, "byol, teacher, ema: share of the averaged weights that a step keeps")
+    smoothness: float = option(0.1, "pldm: weight of the squared change from frame to frame")
+    inverse: float = option(1.0, "pldm: weight of the error of the actions told from two latents")
+    reconstruction: float = option(10.0, "decoder: weight of the squared error of its frames")
+
+
+@dataclass
 class ModelConfig:
+    objective: str = option(
+        "jepa",
+        "jepa, or a rival loss; world models: none, ema, pldm, decoder; images: none, vicreg, simclr, byol, "
+        "supervised, or LeJEPA with a teacher, a predictor or a teacher_predictor",
+    )
     latent: int = option(112, "D, size of the latent")
     projector_hidden: int = option(256, "hidden units of the BatchNorm MLP after the encoder")
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
+    rival: RivalConfig = field(default_factory=RivalConfig)
 
 
 @dataclass

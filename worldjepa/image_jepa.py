@@ -29,11 +29,12 @@ class ImageJEPA(nn.Module):
         super().__init__()
         model, images = config.model, config.images
         self.latent, self.image_size = model.latent, images.global_size
-        self.sigreg_weight = model.sigreg.weight
+        self.sigreg_weight, self.rival = model.sigreg.weight, model.rival
         sizes = {"images.global_size": images.global_size}
         if images.local_views:
             sizes["images.local_size"] = images.local_size
         self.encoder = Encoder(model.encoder, images.global_size, sizes)
+        self.encoder.parts = config.train.accumulate
         self.num_features = self.encoder.num_features
         self.projector = projector(self.num_features, model.projector_hidden, model.latent)
         self.sigreg = SIGReg(EppsPulley(model.sigreg.t_max, model.sigreg.knots), model.sigreg.num_slices)
@@ -64,6 +65,19 @@ class ImageJEPA(nn.Module):
         return z.view(-1, views[0].shape[1], self.latent)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the trainer makes small: the `objective` of the views' latents.
+
+        Args:
+            batch: "global" (V, B, h, w, C) and maybe "local" views, from 0 to 255; "label" (B,) int64 where
+                an objective takes it.
+
+        Returns:
+            scalars: "loss" and its parts.
+        """
+        z = self.embed_views([batch[name] for name in ("global", "local") if name in batch])
+        return self.objective(z.to(torch.promote_types(z.dtype, torch.float32)), batch)
+
+    def objective(self, z: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """(1 - λ) · invariance + λ · SIGReg, the mean over the views of SIGReg over the batch of each.
 
         The invariance is the mean over views, images and the D dimensions of the squared distance to the mean
@@ -71,13 +85,12 @@ class ImageJEPA(nn.Module):
         counts as at a batch of 128 images, whatever the batch is, where the paper multiplies by N.
 
         Args:
-            batch: "global" (V, B, h, w, C) and maybe "local" views, from 0 to 255.
+            z: (V, B, D) latents of the views, the global ones first, at least float32.
+            batch: as of `loss`.
 
         Returns:
             scalars: "loss", and its parts "invariance" and "sigreg" (before λ).
         """
-        views = [batch[name] for name in ("global", "local") if name in batch]
-        z = self.embed_views(views).float()
         centre = z[: len(batch["global"])].mean(0)
         invariance = global_mean((z - centre).square())
         sigreg = self.sigreg(z)

@@ -12,6 +12,13 @@ from .options import leaves
 from .protocols import PROTOCOLS
 
 COSTS = ("closest", "last", "mean", "sum", "stay")
+OBJECTIVES = {
+    "world_model": ("jepa", "none", "ema", "pldm", "decoder"),
+    "images": (
+        "jepa", "none", "vicreg", "simclr", "byol", "supervised", "teacher", "predictor", "teacher_predictor"
+    ),
+}  # fmt: skip
+ALL_OBJECTIVES = {name for names in OBJECTIVES.values() for name in names}
 SOLVERS = ("cem", "icem", "mppi", "shooting", "gradient", "cem_gradient")
 
 
@@ -51,13 +58,19 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
-        "store.image_size",
+        "store.image_size model.rival.variance model.rival.covariance model.rival.smoothness "
+        "model.rival.inverse model.rival.reconstruction",
     ),
     (
         "more than 0",
         lambda v: v > 0,
         "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
-        "plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
+        "model.rival.temperature plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
+    ),
+    (
+        "from 0 up to, but not, 1",
+        lambda v: 0 <= v < 1,
+        "train.warmup model.predictor.dropout model.rival.momentum",
     ),
     ("from 0 up to, but not, 1", lambda v: 0 <= v < 1, "train.warmup model.predictor.dropout"),
     ("more than 0 and at most 1", lambda v: 0 < v <= 1, "store.share"),
@@ -79,6 +92,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("one of " + ", ".join(SOLVERS), SOLVERS.__contains__, "plan.solver"),
     ("plain or whitened", ("plain", "whitened").__contains__, "plan.distance"),
     ("world_model or images", ("world_model", "images").__contains__, "mode"),
+    ("one of " + ", ".join(sorted(ALL_OBJECTIVES)), ALL_OBJECTIVES.__contains__, "model.objective"),
     ("at least 1", lambda v: v >= 1, "images.global_views images.global_size images.local_size"),
     (
         "0 or more",
@@ -144,6 +158,9 @@ def _together(config: Config) -> None:
         raise UserError(f"plan.replan_every={plan.replan_every}: must be at most plan.horizon={plan.horizon}")
     if config.mode == "images":
         _images_together(config)
+    if config.model.objective not in OBJECTIVES[config.mode]:
+        names = ", ".join(OBJECTIVES[config.mode])
+        raise UserError(f"model.objective={config.model.objective}: mode={config.mode} has {names}")
     elif config.model.encoder.name == "conv" and config.env.image_size % 16:
         raise UserError(f"env.image_size={config.env.image_size}: the conv encoder needs a multiple of 16")
 

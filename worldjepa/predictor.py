@@ -36,8 +36,12 @@ class ActionEncoder(nn.Module):
 
     def forward(self, actions: Tensor) -> Tensor:
         """(..., k·A) in the environment's units to (..., width)."""
+        return self.mlp(self.standardise(actions))
+
+    def standardise(self, actions: Tensor) -> Tensor:
+        """(..., k·A) in the environment's units to mean 0 and standard deviation 1 over the data."""
         mean, std = self.mean.repeat(self.frameskip), self.std.repeat(self.frameskip)
-        return self.mlp((actions - mean) / std)
+        return (actions - mean) / std
 
 
 # Keys and values (B, heads, T, head_width) of the tokens that those to come may look back at.

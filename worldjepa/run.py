@@ -16,9 +16,11 @@ from .config import Config
 from .data.shards import sync
 from .errors import UserError
 from .image_jepa import ImageJEPA
+from .image_baselines import build_image_model
 from .options import differences
 from .recipes import load_config, to_yaml
 from .world_model import WorldModel
+from .world_baselines import build_world_model
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
@@ -181,7 +183,7 @@ class Run:
         weights = self.load_weights(checkpoint)
         if "action_encoder.mean" not in weights:
             raise UserError(f"{checkpoint}: holds no world model")
-        model = WorldModel(self.config, action_dim=len(weights["action_encoder.mean"]))
+        model = build_world_model(self.config, action_dim=len(weights["action_encoder.mean"]))
         load_into(model, weights, checkpoint)
         return model.to(device).eval()
 
@@ -190,8 +192,11 @@ class Run:
         checkpoint = self.newest_checkpoint()
         if self.config.mode != "images":
             raise UserError(f"{checkpoint}: of mode={self.config.mode}, not images")
-        model = ImageJEPA(self.config)
-        load_into(model, self.load_weights(checkpoint), checkpoint)
+        weights = self.load_weights(checkpoint)
+        # The last bias of the projector: of a supervised model one for each class.
+        classes = max((len(w) for name, w in weights.items() if name == "projector.0.bias"), default=0)
+        model = build_image_model(self.config, classes)
+        load_into(model, weights, checkpoint)
         return model.to(device).eval()
 
     def encoder_weights(self) -> dict[str, torch.Tensor]:

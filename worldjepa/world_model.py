@@ -34,6 +34,7 @@ class WorldModel(nn.Module):
         self.image_size = config.env.image_size
         self.sigreg_weight = model.sigreg.weight
         self.encoder = Encoder(model.encoder, self.image_size)
+        self.encoder.parts = config.train.accumulate
         self.projector = projector(self.encoder.num_features, model.projector_hidden, model.latent)
         width, hidden = model.predictor.width, model.predictor.action_hidden
         self.action_encoder = ActionEncoder(action_dim, self.frameskip, width, hidden)
@@ -99,6 +100,11 @@ class WorldModel(nn.Module):
         ahead = self.predictor.rollout(*(x.to(dtype) for x in inputs)).to(z.dtype)
         return ahead if actions.ndim == 4 else ahead[:, 0]
 
+    def prediction_error(self, z: Tensor, actions: Tensor) -> Tensor:
+        """Mean squared error of the next latents, from latents (B, C+1, D) and action blocks (B, C, k·A)."""
+        predicted = self.predict(z[:, :-1], actions)
+        return (predicted.float() - z[:, 1:].float()).square().mean()
+
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Next-latent prediction error + λ · SIGReg at each time step over the batch.
 
@@ -112,7 +118,6 @@ class WorldModel(nn.Module):
             scalars: "loss", and its parts "prediction" and "sigreg" (before λ).
         """
         z = self.encode(batch["pixels"])
-        predicted = self.predict(z[:, :-1], batch["action"])
-        prediction = (predicted.float() - z[:, 1:].float()).square().mean()
+        prediction = self.prediction_error(z, batch["action"])
         sigreg = self.sigreg(rearrange(z, "b t d -> t b d"))
         return {"loss": prediction + self.sigreg_weight * sigreg, "prediction": prediction, "sigreg": sigreg}

@@ -18,9 +18,11 @@ from ..errors import UserError
 from ..evaluation.goals import require_goals, why_no_goals
 from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
+from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
 from ..run import Run, load_into
 from ..trainer import Batches, Callback, choose_device, train
+from ..world_baselines import build_world_model
 from ..world_model import WorldModel
 
 
@@ -61,7 +63,7 @@ def _world_model_job(config: Config) -> Job:
     training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     windows = Windows(store, training, config.data.context + 1, config.data.frameskip)
     torch.manual_seed(config.train.seed)
-    model = WorldModel(config, store.action_dim)
+    model = build_world_model(config, store.action_dim)
     model.set_action_statistics(*windows.action_statistics())
     env = _watched_env(config, store)
     size = f"{len(windows)} windows"
@@ -71,7 +73,9 @@ def _world_model_job(config: Config) -> Job:
 def _image_job(config: Config) -> Job:
     images, others = open_images(config)
     torch.manual_seed(config.train.seed)
-    model = ImageJEPA(config)
+    if config.model.objective == "supervised" and images.labels is None:
+        raise UserError(f"{images.source}: its images have no labels; model.objective=supervised needs them")
+    model = build_image_model(config, images.num_classes)
     data = MultiCrop(images, config.images, choose_device(config.train))
     size = f"{len(images)} images"
     return Job(model, data, size, lambda target: image_callbacks(target, config, data, images, others))

@@ -17,6 +17,7 @@ from ..config import Config
 from ..data.images import Images
 from ..data.views import resample, resampling
 from ..errors import UserError
+from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
 
 BATCH = 256
@@ -100,7 +101,7 @@ def untrained(config: Config, images: Images, device: torch.device) -> ImageJEPA
     """The model before its first step, in evaluation mode, but for its encoder's BatchNorms: they take their
     statistics from training images, as those of a trained encoder have."""
     torch.manual_seed(config.train.seed)
-    model = ImageJEPA(config).to(device).train()
+    model = build_image_model(config, images.num_classes).to(device).train()
     order = np.random.default_rng(config.train.seed).permutation(len(images))
     for part in np.array_split(order[: 16 * BATCH], 16):
         # A BatchNorm needs two.
