@@ -4,12 +4,14 @@ import signal
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from toy_model import Nothing, Slope, options, send
 
 from worldjepa import trainer
+from worldjepa.data.images import from_arrays
 from worldjepa.errors import UserError
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
@@ -66,7 +68,7 @@ def test_weight_decay_is_for_matrices_and_kernels_alone() -> None:
 
 def test_what_is_logged_is_what_happened(empty_run: Run) -> None:
     model = Slope((3.0, 4.0))
-    assert train(
+    assert not train(
         model, Nothing(), options(steps=7, log_every=3, learning_rate=0.01, weight_decay=0), empty_run
     )
     rows = empty_run.metrics()
@@ -125,8 +127,64 @@ def test_callbacks_are_called_in_evaluation_mode_and_training_goes_on_in_trainin
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(empty_run: Run, bad: float) -> None:
     with pytest.raises(UserError, match=r"loss is (nan|inf) at step 3; lower train\.learning_rate"):
-        train(Slope(factors={3: bad}), Nothing(), options(), empty_run)
+        train(Slope(factors={3: bad}), Nothing(), options(log_every=9), empty_run)
     assert empty_run.checkpoints() == []
+
+
+class FirstPixel(nn.Module):
+    """loss = weight · log of the first pixels' mean: of a black batch it is not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, 1))
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"loss": (self.weight * batch["pixels"].float().mean().log()).sum()}
+
+
+def test_a_step_that_failed_can_be_computed_again(empty_run: Run) -> None:
+    pixels = np.full((12, 4, 4, 1), 7, np.uint8)
+    pixels[[2, 5]] = 0
+    images, seen = from_arrays("these", pixels), []
+    watch = [(1, lambda model, _: seen.append(model.weight.item()))]
+    with pytest.raises(UserError, match="the loss is -inf at step") as raised:
+        train(FirstPixel(), images, options(steps=100, batch_size=1), empty_run, watch)
+    step = len(seen) + 1
+    failure = torch.load(empty_run.path / f"failures/step_{step}_rank_0.pt", weights_only=True)
+    model = FirstPixel()
+    model.load_state_dict(failure["weights"])
+    assert model.weight.item() == seen[-1], "the weights before the step"
+    assert model.loss(failure["batch"])["loss"] == -torch.inf
+    assert failure["batch"]["index"].item() in (2, 5)
+    assert f"at step {step}; " in str(raised.value)
+    assert f"(samples {failure['batch']['index'].item()})" in str(raised.value)
+
+
+# The best checkpoint
+
+
+@pytest.mark.parametrize(("name", "best"), [("eval/success", 4), ("-eval/success", 6)])
+def test_the_best_checkpoint_stays(empty_run: Run, name: str, best: int) -> None:
+    scores = {2: 0.5, 4: 0.9, 6: 0.1, 8: 0.9, 10: 0.3}
+    watch = [(2, lambda _, step: empty_run.log(step, {"eval/success": scores[step]}))]
+    train(Slope(), Nothing(), options(best=name, keep_checkpoints=1), empty_run, watch)
+    assert [path.name for path in empty_run.checkpoints()] == ["00000010"]
+    assert empty_run.load_trainer_state(empty_run.path / "checkpoints/best")["step"] == best
+
+
+def test_after_a_resume_only_what_is_better_than_before_counts(empty_run: Run) -> None:
+    scores = {2: 0.5, 4: 0.9, 6: 0.8, 8: 0.7, 10: 0.3}
+
+    def watch(_: nn.Module, step: int) -> None:
+        empty_run.log(step, {"eval/success": scores[step]})
+        if step == 4:
+            send(signal.SIGTERM)
+
+    config = options(best="eval/success")
+    assert train(Slope(), Nothing(), config, empty_run, [(2, watch)]) == signal.SIGTERM
+    empty_run.latest.clear()
+    assert not train(Slope(), Nothing(), config, empty_run, [(2, watch)])
+    assert empty_run.load_trainer_state(empty_run.path / "checkpoints/best")["step"] == 4
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run_too(empty_run: Run) -> None:
@@ -181,17 +239,17 @@ def test_a_resumed_run_keeps_the_steps_that_its_minutes_became(
     config = options(steps=0, minutes=1e-6)
     monkeypatch.setattr(trainer, "steps_in", lambda *_: 9)
     stop = [(4, lambda _, step: send(signal.SIGTERM) if step == 4 else None)]
-    assert not train(Slope(), Nothing(), config, empty_run, stop)
+    assert train(Slope(), Nothing(), config, empty_run, stop)
     assert empty_run.load_trainer_state(empty_run.checkpoints()[-1])["total"] == 9
     monkeypatch.setattr(trainer, "steps_in", lambda *_: pytest.fail("timed again"))
     resumed = Slope()
-    assert train(resumed, Nothing(), config, empty_run)
+    assert not train(resumed, Nothing(), config, empty_run)
     assert len(resumed.calls) == 5
     assert [row["step"] for row in empty_run.metrics()] == list(range(1, 10))
 
 
 def test_a_state_that_is_not_the_trainers_is_refused(empty_run: Run) -> None:
-    assert train(Slope(), Nothing(), options(), empty_run)
+    assert not train(Slope(), Nothing(), options(), empty_run)
     torch.save({"step": 10}, empty_run.checkpoints()[-1] / "trainer.pt")
     with pytest.raises(UserError, match=r"00000010: holds no state of this trainer \('optimizer'\)"):
         train(Slope(), Nothing(), options(), empty_run)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from worldjepa.config import TrainConfig
+from worldjepa.data.order import WHOLE, Part
 
 
 class Slope(nn.Module):
@@ -28,7 +29,9 @@ class Slope(nn.Module):
 class Nothing:
     """Endless batches of one black frame."""
 
-    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(
+        self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
+    ) -> Iterator[dict[str, Tensor]]:
         while True:
             yield {"pixels": torch.zeros(1, 8, 8, 3, dtype=torch.uint8)}
 

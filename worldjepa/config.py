@@ -166,7 +166,12 @@ class ModelConfig:
 
 @dataclass
 class TrainConfig:
-    batch_size: int = option(128, "windows in a step")
+    batch_size: int = option(128, "windows in a step, over all processes")
+    accumulate: int = option(
+        1,
+        "parts in which the encoder takes a batch, each computed again for its gradient, to save memory; the "
+        "loss is that of the whole batch (BatchNorm within the encoder sees a part)",
+    )
     steps: int = option(0, "optimizer steps; 0: from minutes")
     minutes: float = option(
         6.0, "training time, turned into steps after a timed warm-up; used when steps is 0"
@@ -178,6 +183,7 @@ class TrainConfig:
     precision: str = option(
         "auto", "fp32, bf16 (autocast; SIGReg stays in fp32), or auto: bf16 where the hardware gains"
     )
+    compile: bool = option(False, "hand the loss to torch.compile: minutes at the start, faster steps after")
     device: str = option("auto", "cuda, mps, cpu, or auto")
     threads: int = option(0, "torch's CPU threads; 0: torch's own choice")
     seed: int = option(0, "initial weights, order of windows, dropout")
@@ -186,6 +192,11 @@ class TrainConfig:
     evaluate_goals: int = option(20, "goals of such an evaluation; 0: none")
     checkpoint_minutes: float = option(1.0, "time between checkpoints")
     keep_checkpoints: int = option(2, "how many of the newest stay")
+    best: str = option(
+        "",
+        "a logged scalar, as eval/success, or -eval/rollout_error_5 where less is better: the checkpoint at "
+        "which it is best is kept as checkpoints/best",
+    )
 
 
 @dataclass
@@ -248,6 +259,11 @@ class ProbeConfig:
     test_frames: int = option(5000, "frames of held-out episodes, or images, that it is judged on, at most")
     ridge: float = option(1.0, "α of the ridge (images: logistic) regression on standardised latents")
     seed: int = option(0, "which frames")
+    shots: str = option("1,2,5,10,100", "images: labelled images of each class for probes on a few of them")
+    draws: int = option(5, "images: how often those are drawn, for the interval")
+    map: str = option("tsne", "images: how features are drawn in the plane, tsne or pca")
+    fine_tune_epochs: int = option(0, "images: epochs of training on all labels, encoder too; 0: none")
+    fine_tune_rate: float = option(1e-3, "images: AdamW's learning rate for that")
 
 
 @dataclass

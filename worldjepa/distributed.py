@@ -1,4 +1,4 @@
-"""Sums, samples and BatchNorm over all ranks, with the gradients of one process on the whole batch.
+"""The process group; sums, samples and BatchNorm over all ranks, with the gradients of one process.
 
 DDP averages: from a loss L_r on each of W ranks it makes the gradient of (1/W) Σ_r L_r. Two kinds of loss
 follow.
@@ -12,7 +12,10 @@ follow.
 Without a process group every function here returns what it got, at no cost.
 """
 
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,10 +23,77 @@ from torch import Tensor, nn
 
 from .errors import UserError
 
+T = TypeVar("T")
+
 
 def world_size() -> int:
     """W, the number of ranks; 1 where no process group is initialised."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """r, the number of this process, from 0; 0 where no process group is initialised."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """The process group that torchrun's environment describes; none where there is one process.
+
+    Tensors on a CPU go over gloo, those on a GPU over NCCL, each process with the GPU of its local rank.
+
+    Raises:
+        UserError: the environment describes it in part.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    missing = [
+        name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
+    ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is set, {missing[0]} is not: start with torchrun, or unset WORLD_SIZE")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """What `make` gives, first on rank 0, then on the others: for files that one makes and all read."""
+    made = make() if rank() == 0 else None
+    if world_size() > 1:
+        dist.barrier()
+    return make() if made is None else made
+
+
+def any_rank(flags: Sequence[bool]) -> list[bool]:
+    """Whether each of the flags is set on some rank; all ranks must call."""
+    if world_size() == 1:
+        return list(flags)
+    raised = torch.tensor(flags, dtype=torch.uint8)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return raised.bool().tolist()
+
+
+def mean_over_ranks(values: dict[str, float]) -> dict[str, float]:
+    """Means of numbers that every rank has under the same names, in one communication."""
+    if world_size() == 1:
+        return values
+    total = torch.tensor(list(values.values()), dtype=torch.float64)
+    dist.all_reduce(total)
+    return dict(zip(values, (total / world_size()).tolist(), strict=True))
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every rank's picklable value, in the order of ranks."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -2,12 +2,14 @@
 
 import contextlib
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .config import EncoderConfig
 from .errors import UserError
@@ -179,7 +181,14 @@ def _create(create: Callable[..., nn.Module], config: EncoderConfig, sizes: list
 
 
 class Encoder(nn.Module):
-    """Frames to features: normalisation, then the backbone. Arguments as of `build_encoder`."""
+    """Frames to features: normalisation, then the backbone. Arguments as of `build_encoder`.
+
+    Attributes:
+        parts: in training, a batch goes through in so many parts, one after the other, of which nothing is
+            kept but the features: the backward computes each again (gradient checkpointing, arXiv
+            1604.06174). Gradients are those of the whole batch, but that BatchNorm within a backbone sees a
+            part; the memory is that of one part.
+    """
 
     mean: Tensor
     std: Tensor
@@ -191,12 +200,41 @@ class Encoder(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
+    parts: int = 1
+
     def forward(self, frames: Tensor) -> Tensor:
         """(B, H, W, 3), or (B, H, W, 1) where grey, from 0 to 255, uint8 or floating, to features
         (B, num_features)."""
+        if self.parts == 1 or not self.training:
+            return self._features(frames)
+        parts = frames.tensor_split(self.parts)
+        return torch.cat(
+            [checkpoint(self._features, p, use_reentrant=False, context_fn=self._contexts) for p in parts]
+        )
+
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Of the first computation and of the second, in which BatchNorm's running statistics stand still."""
+        return contextlib.nullcontext(), _statistics_stand_still(self.backbone)
+
+    def _features(self, frames: Tensor) -> Tensor:
         # As stored, frames are channels-last, which is what convolutions like best; views are made so.
         normalised = (frames.permute(0, 3, 1, 2) - self.mean) / self.std
         return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
+
+
+@contextlib.contextmanager
+def _statistics_stand_still(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked -= 1
 
 
 def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:

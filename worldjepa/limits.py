@@ -7,7 +7,7 @@ from typing import Any
 
 from .config import Config
 from .errors import UserError
-from .notation import BEHAVIOURS, part, shares
+from .notation import BEHAVIOURS, counts, part, shares
 from .options import leaves
 from .protocols import PROTOCOLS
 
@@ -45,9 +45,10 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "data.context model.latent model.projector_hidden model.encoder.width model.encoder.features "
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
         "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
-        "train.keep_checkpoints plan.goals plan.goal_offset plan.budget plan.horizon plan.num_elites "
+        "train.keep_checkpoints train.accumulate plan.goals plan.goal_offset plan.budget plan.horizon "
+        "plan.num_elites "
         "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
-        "store.episodes",
+        "store.episodes probe.draws",
     ),
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
@@ -59,20 +60,19 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
         "store.image_size model.rival.variance model.rival.covariance model.rival.smoothness "
-        "model.rival.inverse model.rival.reconstruction",
+        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs",
     ),
     (
         "more than 0",
         lambda v: v > 0,
         "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
-        "model.rival.temperature plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
+        "model.rival.temperature probe.fine_tune_rate plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
     ),
     (
         "from 0 up to, but not, 1",
         lambda v: 0 <= v < 1,
         "train.warmup model.predictor.dropout model.rival.momentum",
     ),
-    ("from 0 up to, but not, 1", lambda v: 0 <= v < 1, "train.warmup model.predictor.dropout"),
     ("more than 0 and at most 1", lambda v: 0 < v <= 1, "store.share"),
     ("a path, or paths, or nothing", lambda _: True, "store.to store.also"),
     ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
@@ -85,6 +85,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "collect.behaviour",
     ),
     ("k/n with k from 1 to n, as in 3/16", _reads(part), "collect.shard"),
+    ("whole numbers from 1 on with commas between, as in 1,10", _reads(counts), "probe.shots"),
+    ("tsne or pca", ("tsne", "pca").__contains__, "probe.map"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
@@ -111,6 +113,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("from 0 to 0.5", lambda v: 0 <= v <= 0.5, "images.hue"),
     ("a run folder, or nothing", lambda _: True, "model.encoder.init"),
+    ("a scalar's name, or nothing", lambda _: True, "train.best"),
+    ("true or false", lambda _: True, "train.compile"),
     ("a file, or nothing", lambda _: True, "convert.weights"),
     ("numbers with commas between", bool, "convert.action_mean convert.action_std"),
     ("some text", bool, "images.data images.root"),
@@ -156,11 +160,11 @@ def _together(config: Config) -> None:
         raise UserError(f"plan.iterations={plan.iterations}: cem_gradient needs 2, one of each kind")
     if plan.replan_every > plan.horizon:
         raise UserError(f"plan.replan_every={plan.replan_every}: must be at most plan.horizon={plan.horizon}")
-    if config.mode == "images":
-        _images_together(config)
     if config.model.objective not in OBJECTIVES[config.mode]:
         names = ", ".join(OBJECTIVES[config.mode])
         raise UserError(f"model.objective={config.model.objective}: mode={config.mode} has {names}")
+    if config.mode == "images":
+        _images_together(config)
     elif config.model.encoder.name == "conv" and config.env.image_size % 16:
         raise UserError(f"env.image_size={config.env.image_size}: the conv encoder needs a multiple of 16")
 

@@ -14,13 +14,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .config import Config
 from .data.shards import sync
+from .distributed import rank
 from .errors import UserError
-from .image_jepa import ImageJEPA
 from .image_baselines import build_image_model
+from .image_jepa import ImageJEPA
 from .options import differences
 from .recipes import load_config, to_yaml
-from .world_model import WorldModel
 from .world_baselines import build_world_model
+from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
@@ -31,10 +32,13 @@ FREE_OPTIONS = (
 
 
 class Run:
-    """A run folder that exists.
+    """A run folder that exists. Of several ranks the first alone writes; the others' writing does nothing.
 
     Args:
         path: the folder.
+
+    Attributes:
+        latest: the scalars logged last, by name.
 
     Raises:
         UserError: it is no run folder.
@@ -46,6 +50,7 @@ class Run:
             raise UserError(f"{path}: no run there; `worldjepa train` makes one")
         self.config = load_config(f"{self.path}/")
         self.evaluation = self.path / "evaluation"
+        self.latest: dict[str, float] = {}
         self._writer: SummaryWriter | None = None
 
     @classmethod
@@ -56,6 +61,8 @@ class Run:
             UserError: it has been trained with other options; or it can't be written.
         """
         path = Path(config.run)
+        if rank() > 0:
+            return cls(path)
         if (path / "config.yaml").exists():
             run = cls(path)
             changed = [d for d in differences(run.config, config) if not d.startswith(FREE_OPTIONS)]
@@ -78,11 +85,14 @@ class Run:
     def writer(self) -> SummaryWriter:
         """TensorBoard's writer; the first use makes a new events file."""
         if self._writer is None:
-            self._writer = SummaryWriter(str(self.path))
+            self._writer = SummaryWriter(str(self.path)) if rank() == 0 else _NoWriter()
         return self._writer
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same numbers to TensorBoard."""
+        if rank() > 0:
+            return
+        self.latest |= scalars
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
@@ -102,6 +112,8 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Drop what was logged after `step`: a resumed run logs it again."""
+        if rank() > 0:
+            return
         kept = [json.dumps(row) + "\n" for row in self.metrics() if row["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
         self.close()
@@ -118,16 +130,20 @@ class Run:
         """Folders of whole checkpoints, oldest first; the name is the step."""
         return sorted(p for p in (self.path / "checkpoints").glob("[0-9]*") if p.is_dir())
 
-    def save_checkpoint(self, model: nn.Module, state: dict[str, Any], keep: int) -> Path:
-        """Write weights and trainer state, whole or not at all; then remove all but the newest `keep`.
+    def save_checkpoint(self, model: nn.Module, state: dict[str, Any], keep: int = 0, name: str = "") -> Path:
+        """Write weights and trainer state, whole or not at all.
 
         Args:
             state: the trainer's; holds "step"; tensors, numbers, strings and containers of them only.
+            keep: of the checkpoints that are called after their step the newest so many stay; 0: all.
+            name: what it is called in place of the step.
         """
         folder = self.path / "checkpoints"
+        final = folder / (name or f"{state['step']:08d}")
+        if rank() > 0:
+            return final
         for left_over in folder.glob(".*.tmp"):
             shutil.rmtree(left_over)
-        final = folder / f"{state['step']:08d}"
         temporary = folder / f".{final.name}.tmp"
         temporary.mkdir(parents=True)
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
@@ -138,18 +154,23 @@ class Run:
             _remove(final)
         os.replace(temporary, final)
         sync(folder)
-        for old in self.checkpoints()[:-keep]:
+        for old in self.checkpoints()[:-keep] if keep else []:
             _remove(old)
         return final
+
+    def save_failure(self, name: str, values: dict[str, Any]) -> Path:
+        """Write what a step that failed had, on any rank, for `torch.load`: failures/`name`.pt."""
+        path = self.path / "failures" / f"{name}.pt"
+        path.parent.mkdir(exist_ok=True)
+        torch.save(values, path)
+        return path
 
     def load_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:
         """Raises UserError where the file is damaged."""
         try:
             return load_file(checkpoint / "model.safetensors")
         except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"{checkpoint}: damaged ({error}); remove it, the run goes on from an older one"
-            ) from None
+            raise UserError(f"{checkpoint}: damaged ({error}); remove it, and an older one serves") from None
 
     def load_trainer_state(self, checkpoint: Path) -> dict[str, Any]:
         """Raises UserError where the file is damaged; nothing in it is executed."""
@@ -157,9 +178,7 @@ class Run:
             return torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds on damaged input
             reason = " ".join(str(error).split())[:100]
-            raise UserError(
-                f"{checkpoint}: damaged ({reason}); remove it, the run goes on from an older one"
-            ) from None
+            raise UserError(f"{checkpoint}: damaged ({reason}); remove it, and an older one serves") from None
 
     def newest_checkpoint(self) -> Path:
         """Raises UserError where there is none yet."""
@@ -223,6 +242,15 @@ class Run:
         path = self.evaluation / f"{name}.json"
         write_text(path, json.dumps(values, indent=1) + "\n")
         return path
+
+
+class _NoWriter(SummaryWriter):
+    """Takes all that a SummaryWriter takes, and writes nothing."""
+
+    def __init__(self) -> None: ...
+
+    def __getattribute__(self, name: str) -> Any:
+        return lambda *values, **named: None
 
 
 def _remove(checkpoint: Path) -> None:

@@ -1,65 +1,38 @@
 """The one visible loop, for any model with `loss(batch) -> dict`: it knows neither actions nor views."""
 
-import contextlib
 import copy
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from .config import TrainConfig
+from .data.order import WHOLE, Part
+from .device import choose_device, choose_precision, on_device
+from .distributed import any_rank, convert_batchnorm, gather_objects, mean_over_ranks, rank, world_size
 from .errors import UserError
-from .memory import keep_freed_memory
 from .run import Run, load_into
-
-with contextlib.suppress(ImportError):
-    # Before an environment of a user's own draws with Mesa; ours see to that themselves (envs/rendering.py).
-    import triton  # noqa: F401
 
 # Every n steps, and at the last: function(model in evaluation mode, step).
 Callback = tuple[int, Callable[[Any, int], None]]
 Batch = dict[str, Tensor]
+Losses = dict[str, Tensor]
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Batches(Protocol):
-    """Data: endless batches in an order that the seed fixes, from any of them on."""
+    """Data: endless batches in an order that the seed fixes, from any of them on; or a rank's parts."""
 
-    def batches(self, batch_size: int, seed: int, first: int = 0) -> Iterator[Batch]: ...
-
-
-def choose_device(config: TrainConfig) -> torch.device:
-    """Where to compute, and on a CPU with how many threads; every choice that hardware makes is made here and
-    in `choose_precision`."""
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    if config.device != "auto":
-        try:
-            device = torch.device(config.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError):
-            raise UserError(f"train.device={config.device}: not there; name cuda, mps, cpu or auto") from None
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
-    """bfloat16 for autocast where the device multiplies it faster than float32, else float32."""
-    if config.precision == "auto":
-        if device.type == "cuda":
-            gains = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            gains = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if gains else torch.float32
-    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+    def batches(self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE) -> Iterator[Batch]: ...
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -83,60 +56,63 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 def train(
     model: nn.Module, data: Batches, config: TrainConfig, run: Run, callbacks: Sequence[Callback] = ()
-) -> bool:
-    """Train until the budget is used; go on from the run's newest checkpoint where there is one.
+) -> signal.Signals | None:
+    """Train until the budget is used; go on from the run's newest whole checkpoint where there is one.
+
+    In a process group (`distributed.process_group`) each rank takes its part of every batch, and all of them
+    make the steps of one process on the whole batch. Rank 0 writes; every rank reads the run folder.
 
     Args:
         model: `loss(batch)` gives a dict of scalars, "loss" among them.
         data: its batches.
         run: takes metrics and checkpoints.
-        callbacks: what else happens every n steps.
+        callbacks: what else happens every n steps, on every rank.
 
     Returns:
-        Whether it ended; False after Ctrl-C or SIGTERM, which leave a checkpoint.
+        None at the end; or Ctrl-C's or SIGTERM's number, after either, on any rank, has left a checkpoint.
 
     Raises:
-        UserError: the loss is not finite, or the newest checkpoint is damaged or of another model.
+        UserError: the loss is not finite, every checkpoint is damaged or the newest of another model, or the
+            batch is no multiple of the ranks.
     """
     device = choose_device(config)
     precision = choose_precision(config, device)
-    torch.manual_seed(config.seed)
     model.to(device).train()
+    objective = _objective(model, config)
     optimizer = build_optimizer(model, config)
-    step, total = _resume(model, optimizer, run)
+    step, total, best = _resume(model, optimizer, run)
     total = total or config.steps or steps_in(config, model, data, device, precision)
-    batches = data.batches(config.batch_size, config.seed, first=step)
+    batches = on_device(data.batches(config.batch_size, config.seed, step, _part(config)), device)
     saved = time.monotonic()
     with (
         _stop_requested() as stop,
-        tqdm(total=total, initial=step, unit=" steps", desc="train", smoothing=0.05) as bar,
+        tqdm(
+            total=total, initial=step, unit=" steps", desc="train", smoothing=0.05, disable=rank() > 0
+        ) as bar,
     ):
         while step < total:
             began = time.perf_counter()
-            batch = {name: value.to(device, non_blocking=True) for name, value in next(batches).items()}
+            batch = next(batches)
             loaded = time.perf_counter()
 
             rate = learning_rate(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            seed_step(config.seed, step)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                losses = model.loss(batch)  # type: ignore[operator]
+                losses = objective(batch)
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            _check_finite(losses["loss"], norm, step + 1, batch, model, run)
             optimizer.step()
             step += 1
 
             if step % config.log_every == 0 or step == total:
-                _check_finite(losses["loss"], norm, step)
-                values = {f"train/{name}": value.item() for name, value in losses.items()}
                 seconds = time.perf_counter() - began
-                frames = math.prod(batch["pixels"].shape[:-3])
-                performance = {
-                    "perf/frames_per_second": frames / seconds,
-                    "perf/data_share": (loaded - began) / seconds,
-                }
-                run.log(step, {**values, "train/grad_norm": norm.item(), "train/lr": rate, **performance})
+                values = mean_over_ranks({f"train/{name}": value.item() for name, value in losses.items()})
+                rates = {"train/grad_norm": norm.item(), "train/lr": rate}
+                run.log(step, {**values, **rates, **_performance(batch, seconds, loaded - began)})
                 bar.set_postfix(loss=f"{values['train/loss']:.3f}")
             bar.update()
             for every, function in callbacks:
@@ -145,89 +121,164 @@ def train(
                         function(model.eval(), step)
                     model.train()
             # Looked at once: a signal that comes after this line is heard after the next step.
-            stopping = bool(stop)
-            if step == total or stopping or time.monotonic() - saved > 60 * config.checkpoint_minutes:
-                _check_finite(losses["loss"], norm, step)
-                run.save_checkpoint(model, _state(step, total, optimizer, device), config.keep_checkpoints)
+            due = rank() == 0 and time.monotonic() - saved > 60 * config.checkpoint_minutes
+            *stopping, due = any_rank([*(number in stop for number in STOPPING), due])
+            if _score(run, config.best) > best:
+                best = _score(run, config.best)
+                run.save_checkpoint(model, _state(step, total, best, optimizer), name="best")
+            if step == total or any(stopping) or due:
+                run.save_checkpoint(model, _state(step, total, best, optimizer), config.keep_checkpoints)
                 saved = time.monotonic()
-            if stopping:
-                break
-    return step >= total
+            if any(stopping):
+                return STOPPING[stopping.index(True)] if step < total else None
+    return None
+
+
+class _Loss(nn.Module):
+    """A model whose forward is its loss, which is what DistributedDataParallel looks at."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[Batch], Losses]):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Batch) -> Losses:
+        return self.loss(batch)
+
+
+def _objective(model: Any, config: TrainConfig) -> Callable[[Batch], Losses]:
+    """The model's loss; over several ranks with their gradients averaged and BatchNorm over the whole batch.
+    Buffers need no copying: they are the same on every rank."""
+    if world_size() > 1:
+        convert_batchnorm(model)
+    loss = torch.compile(model.loss) if config.compile else model.loss
+    if world_size() == 1:
+        return loss
+    return DistributedDataParallel(
+        _Loss(model, loss), broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+    )
+
+
+def _part(config: TrainConfig) -> Part:
+    if config.batch_size % world_size():
+        raise UserError(
+            f"train.batch_size={config.batch_size}: must be a multiple of the {world_size()} processes that "
+            "share it"
+        )
+    return rank(), world_size()
+
+
+def seed_step(seed: int, step: int) -> None:
+    """What dropout draws in a step depends on (seed, step, rank) alone: nothing is to be saved for a resume,
+    and the ranks draw differently."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank())).generate_state(1)[0]))
+
+
+def trial_steps(
+    config: TrainConfig, model: nn.Module, data: Batches, device: torch.device, precision: torch.dtype
+) -> Iterator[int]:
+    """Training steps on a copy of the model, endless and each done when its number comes: the run is not
+    touched."""
+    trial = copy.deepcopy(model)
+    objective, optimizer = _objective(trial, config), build_optimizer(trial, config)
+    batches = on_device(data.batches(config.batch_size, config.seed, part=_part(config)), device)
+    for number, batch in enumerate(batches):
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            loss = objective(batch)["loss"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trial.parameters(), config.clip)
+        optimizer.step()
+        loss.item()
+        yield number
 
 
 def steps_in(
     config: TrainConfig, model: nn.Module, data: Batches, device: torch.device, precision: torch.dtype
 ) -> int:
-    """How many steps `config.minutes` hold, timed on a copy of the model: the run is not touched."""
-    trial = copy.deepcopy(model)
-    optimizer = build_optimizer(trial, config)
-    batches = data.batches(config.batch_size, config.seed)
+    """How many steps `config.minutes` hold, as rank 0 times them."""
     untimed, timed = 5, 15
     with torch.random.fork_rng():
-        for number in tqdm(range(untimed + timed), desc="time a step", leave=False):
+        steps = trial_steps(config, model, data, device, precision)
+        for number in tqdm(range(untimed + timed), desc="time a step", leave=False, disable=rank() > 0):
             if number == untimed:
                 began = time.perf_counter()
-            batch = {name: value.to(device) for name, value in next(batches).items()}
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                loss = trial.loss(batch)["loss"]  # type: ignore[operator]
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-    return max(1, round(60 * config.minutes * timed / (time.perf_counter() - began)))
+            next(steps)
+    count = max(1, round(60 * config.minutes * timed / (time.perf_counter() - began)))
+    return gather_objects(count)[0]
 
 
 def initial_state(model: nn.Module, config: TrainConfig) -> dict[str, Any]:
     """The trainer's state before the first step, for a checkpoint of weights that come from elsewhere."""
-    return _state(0, 0, build_optimizer(model, config), torch.device("cpu"))
+    return _state(0, 0, -math.inf, build_optimizer(model, config))
 
 
-def _state(step: int, total: int, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
-    state = {"step": step, "total": total, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["rng_cuda"] = torch.cuda.get_rng_state(device)
-    return state
+def _state(step: int, total: int, best: float, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return {"step": step, "total": total, "best": best, "optimizer": optimizer.state_dict()}
 
 
-def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tuple[int, int]:
-    """Step and budget of the newest checkpoint, after loading it; 0, 0 where there is none."""
+def _score(run: Run, name: str) -> float:
+    """The scalar `name` as it was logged last; of "-name" the negative; -inf where there is none."""
+    value = run.latest.get(name.removeprefix("-"), -math.inf)
+    return -value if name.startswith("-") and value != -math.inf else value
+
+
+def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tuple[int, int, float]:
+    """Step, budget and best score of the newest whole checkpoint, after loading it; 0, 0, -inf where there is
+    none. A damaged one is passed over, and said so."""
+    step, total, best = 0, 0, -math.inf
     checkpoints = run.checkpoints()
-    step = total = 0
-    if checkpoints:
-        state = run.load_trainer_state(checkpoints[-1])
-        load_into(model, run.load_weights(checkpoints[-1]), checkpoints[-1])
+    for checkpoint in reversed(checkpoints):
+        try:
+            weights, state = run.load_weights(checkpoint), run.load_trainer_state(checkpoint)
+        except UserError as error:
+            if checkpoint == checkpoints[0]:
+                raise
+            print(f"train: passed over: {error}", file=sys.stderr)
+            continue
+        load_into(model, weights, checkpoint)
         try:
             optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
-            step, total = int(state["step"]), int(state["total"])
+            step, total, best = int(state["step"]), int(state["total"]), float(state["best"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:100]
-            raise UserError(
-                f"{checkpoints[-1]}: holds no state of this trainer ({reason}); remove it"
-            ) from None
-        if "rng_cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["rng_cuda"])
+            raise UserError(f"{checkpoint}: holds no state of this trainer ({reason}); remove it") from None
+        break
+    if len(set(gather_objects(step))) > 1:
+        raise UserError(
+            f"{run.path}: the ranks see different checkpoints; it must lie where all of them read"
+        )
     run.forget_after(step)
-    return step, total
+    return step, total, best
 
 
-def _check_finite(loss: Tensor, gradient_norm: Tensor, step: int) -> None:
-    """The gradient counts too: where it is not finite, the weights no longer are."""
-    for name, value in (("loss", loss.item()), ("norm of the gradient", gradient_norm.item())):
-        if not math.isfinite(value):
-            raise UserError(
-                f"train: the {name} is {value} at step {step}; lower train.learning_rate, or look at the data"
-            )
+def _check_finite(loss: Tensor, norm: Tensor, step: int, batch: Batch, model: nn.Module, run: Run) -> None:
+    """Before the step is made; the gradient counts too: where it is not finite, the weights soon are not."""
+    if math.isfinite(loss.item() + norm.item()):
+        return
+    path = run.save_failure(f"step_{step}_rank_{rank()}", {"batch": batch, "weights": model.state_dict()})
+    name, value = ("loss", loss) if not math.isfinite(loss.item()) else ("norm of the gradient", norm)
+    samples = f" (samples {', '.join(map(str, batch['index'].tolist()))})" if "index" in batch else ""
+    raise UserError(
+        f"train: the {name} is {value.item()} at step {step}; lower train.learning_rate, or look at "
+        f"the batch{samples}, which is in {path} with the weights before the step"
+    )
+
+
+def _performance(batch: Batch, seconds: float, data_seconds: float) -> dict[str, float]:
+    """Of all ranks together; and, where there are several, of the one that waits longest for its data."""
+    frames = world_size() * math.prod(batch["pixels"].shape[:-3])
+    shares = gather_objects(data_seconds / seconds)
+    values = {"perf/frames_per_second": frames / seconds, "perf/data_share": sum(shares) / len(shares)}
+    if len(shares) > 1:
+        values |= {"perf/data_share_max": max(shares), "perf/slowest_rank": shares.index(max(shares))}
+    return values
 
 
 @contextmanager
 def _stop_requested() -> Iterator[list[int]]:
     """A list that gets the signal's number at Ctrl-C or SIGTERM; the step under way is finished first."""
     received: list[int] = []
-    before = {
-        s: signal.signal(s, lambda number, _: received.append(number))
-        for s in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {s: signal.signal(s, lambda number, _: received.append(number)) for s in STOPPING}
     try:
         yield received
     finally:

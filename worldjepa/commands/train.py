@@ -14,6 +14,7 @@ from ..data.images import Images
 from ..data.shards import Store
 from ..data.views import MultiCrop
 from ..data.windows import Windows, split_episodes
+from ..distributed import in_turn, process_group, rank, world_size
 from ..errors import UserError
 from ..evaluation.goals import require_goals, why_no_goals
 from ..evaluation.image_watch import image_callbacks
@@ -36,6 +37,11 @@ class Job(NamedTuple):
 
 
 def run(config: Config) -> int:
+    with process_group():
+        return _train(config)
+
+
+def _train(config: Config) -> int:
     job = _image_job(config) if config.mode == "images" else _world_model_job(config)
     if config.model.encoder.init:
         source = Run(config.model.encoder.init)
@@ -43,18 +49,21 @@ def run(config: Config) -> int:
 
     # Named before the run folder is made, if it is wrong.
     choose_device(config.train)
-    target = Run.create_or_open(config)
+    target = in_turn(lambda: Run.create_or_open(config))
+    say = print if rank() == 0 else _nothing
     size = f"{parameters(job.model)} parameters, {job.size}"
-    print(f"{target.path}: {size}; `worldjepa monitor` shows the run")
+    processes = f", {world_size()} processes" if world_size() > 1 else ""
+    say(f"{target.path}: {size}{processes}; `worldjepa monitor` shows the run")
     try:
-        ended = train(job.model, job.data, config.train, target, job.watch(target))
+        stopped = train(job.model, job.data, config.train, target, job.watch(target))
     finally:
         target.close()
-    step = int(target.checkpoints()[-1].name)
-    if not ended:
-        print(f"{target.path}: stopped at step {step}; the same command goes on from there")
-        return 130
-    print(f"{target.path}: trained, {step} steps")
+    step = int(target.newest_checkpoint().name)
+    if stopped:
+        say(f"{target.path}: stopped at step {step}; the same command goes on from there")
+        # As a shell says it of a program that a signal ended: 130 after Ctrl-C, 143 after SIGTERM.
+        return 128 + stopped
+    say(f"{target.path}: trained, {step} steps")
     return 0
 
 
@@ -127,6 +136,9 @@ def _watched_env(config: Config, store: Store) -> Any | None:
     print(f"no goals are tried while it trains: {reason}", file=sys.stderr)
     env.close()
     return None
+
+
+def _nothing(text: str) -> None: ...
 
 
 def parameters(model: torch.nn.Module) -> str:

@@ -1,0 +1,92 @@
+"""Where and in which precision to compute: every choice that hardware makes, and options override."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from .config import TrainConfig
+from .errors import UserError
+from .memory import keep_freed_memory
+
+with contextlib.suppress(ImportError):
+    # Before an environment of a user's own draws with Mesa; ours see to that themselves (envs/rendering.py).
+    import triton  # noqa: F401
+
+
+def choose_device(config: TrainConfig) -> torch.device:
+    """Where to compute, and on a CPU with how many threads.
+
+    Raises:
+        UserError: `config.device` is not there.
+    """
+    keep_freed_memory()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device != "auto":
+        try:
+            device = torch.device(config.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError):
+            raise UserError(f"train.device={config.device}: not there; name cuda, mps, cpu or auto") from None
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """bfloat16 for autocast where the device multiplies it faster than float32, else float32."""
+    if config.precision == "auto":
+        if device.type == "cuda":
+            gains = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            gains = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        return torch.bfloat16 if gains else torch.float32
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+
+
+def on_device(batches: Iterable[dict[str, Tensor]], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Batches on the device; for a GPU they are read and pinned by a thread while it works on others."""
+    if device.type != "cuda":
+        return ({name: value.to(device) for name, value in batch.items()} for batch in batches)
+    pinned = ahead({name: value.pin_memory() for name, value in batch.items()} for batch in batches)
+    return ({name: value.to(device, non_blocking=True) for name, value in batch.items()} for batch in pinned)
+
+
+def ahead(items: Iterable[dict[str, Tensor]], depth: int = 2) -> Iterator[dict[str, Tensor]]:
+    """The same items, of which a thread takes up to `depth` before they are asked for; what it raises is
+    raised here."""
+    waiting: queue.Queue = queue.Queue(depth)
+    closed = threading.Event()
+
+    def put(item: object) -> bool:
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except Exception as error:
+            put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        closed.set()
