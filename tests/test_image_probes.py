@@ -7,13 +7,14 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from worldjepa.data.images import from_arrays
 from worldjepa.errors import UserError
-from worldjepa.evaluation.figures import image_probe_table
+from worldjepa.evaluation.image_figures import image_probe_table
 from worldjepa.evaluation.image_probes import (
     embed,
     fit,
     knn_accuracy,
-    linear_accuracy,
+    linear_predictions,
     probe_images,
+    read_features,
     untrained,
 )
 from worldjepa.image_jepa import ImageJEPA
@@ -46,7 +47,11 @@ def test_neighbours_vote_as_scikit_learns(neighbours: int) -> None:
 def test_what_is_clear_is_read_and_what_is_not_there_is_not() -> None:
     (x, y), (x_test, y_test) = clouds(300, 0.1), clouds(150, 0.1)
     noise = np.random.default_rng(0).permutation(y)
-    for accuracy in (knn_accuracy, lambda *data: linear_accuracy(*data, 1.0)):
+
+    def linear(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+        return float((linear_predictions(x, y, x_test, 1.0) == y_test).mean())
+
+    for accuracy in (knn_accuracy, linear):
         assert accuracy(x, y, x_test, y_test) == 1
         assert accuracy(x, noise, x_test, y_test) < 0.6
 
@@ -86,14 +91,14 @@ def test_images_are_fitted_to_the_models_size() -> None:
 def test_a_probe_compares_the_models_with_raw_pixels() -> None:
     labels = np.arange(120) % 3
     train, test = (from_arrays("these", pictures(labels), labels) for _ in range(2))
-    results = probe_images({"trained": model(), "untrained": model()}, train, test, 100, 50, 1.0, 0)
+    models = {"trained": model(), "untrained": model()}
+    results = probe_images(read_features(models, train, test, 100, 50, 0), [1, 5], 2, 1.0, 0)
     assert list(results["rows"]) == ["trained", "untrained", "raw pixels"]
     assert (results["train_images"], results["test_images"]) == (100, 50)
-    assert results["rows"]["raw pixels"] == {
-        "linear": 100.0,
-        "knn": pytest.approx(100, abs=70),
-        "features": 256,
-    }
+    raw = results["rows"]["raw pixels"]
+    assert (raw["linear"], raw["features"], list(raw["shots"])) == (100, 256, ["1", "5"])
+    assert 30 <= raw["knn"] <= 100
+    assert np.sum(results["confusion"]) == np.trace(results["confusion"]) == 50
     assert results["rows"]["trained"]["features"] == 64
     assert results["rows"]["trained"]["linear"] == 100
     lines = image_probe_table({"data": "these", **results}).splitlines()
@@ -124,4 +129,4 @@ def test_the_untrained_model_is_that_of_the_seed_with_batch_statistics() -> None
 def test_images_that_can_not_be_probed_are_named(labels: np.ndarray | None, right: str) -> None:
     images = from_arrays("these", np.zeros((20, 16, 16, 1), np.uint8), labels)
     with pytest.raises(UserError, match=right):
-        probe_images({"trained": model()}, images, images, 10, 10, 1.0, 0)
+        read_features({"trained": model()}, images, images, 10, 10, 0)

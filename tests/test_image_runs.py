@@ -33,11 +33,11 @@ def train_digits(folder: Path, stop_at: tuple[int, ...]) -> dict[str, Any]:
             stops.remove(step)
             send(signal.SIGTERM)
 
-    ended = False
-    while not ended:
+    received: int | None = signal.SIGTERM
+    while received is not None:
         run = Run.create_or_open(config)
         torch.manual_seed(5)
-        ended = train(ImageJEPA(config), data, config.train, run, [(1, stop)])
+        received = train(ImageJEPA(config), data, config.train, run, [(1, stop)])
         run.close()
     newest = run.checkpoints()[-1]
     metrics = [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in run.metrics()]

@@ -1,4 +1,5 @@
-"""Options whose text has parts: `collect.behaviour`, a mixture, and `collect.shard`, a part of the whole."""
+"""Options whose text has parts: `collect.behaviour`, a mixture, `collect.shard`, a part of the whole,
+`probe.shots`, several numbers, and `env.variations`, ranges."""
 
 import math
 import re
@@ -38,3 +39,28 @@ def part(shard: str) -> tuple[int, int]:
     if not 1 <= k <= n:
         raise ValueError(f"{shard!r} is no part")
     return k, n
+
+
+def counts(shots: str) -> list[int]:
+    """`probe.shots`, "n,n", as numbers.
+
+    Raises:
+        ValueError: it is not written so, or one is less than 1.
+    """
+    numbers = [int(text) for text in shots.split(",")]
+    if min(numbers) < 1:
+        raise ValueError(f"{shots!r} holds less than 1")
+    return numbers
+
+
+def span(text: str) -> tuple[float, float]:
+    """A range of `env.variations`, "low..high", as (low, high).
+
+    Raises:
+        ValueError: it is not written so, or low is above high.
+    """
+    low, _, high = text.partition("..")
+    ends = float(low), float(high)
+    if not -math.inf < ends[0] <= ends[1] < math.inf:
+        raise ValueError(f"{text!r} is no range")
+    return ends

@@ -8,12 +8,16 @@ import torch
 
 from ..config import Config
 from ..data.windows import Windows, split_episodes
-from ..evaluation.figures import image_probe_table, probe_figure, probe_table
+from ..evaluation.figures import probe_figure, probe_table
+from ..evaluation.fine_tuning import fine_tuned_accuracy
 from ..evaluation.geometry import rank_me, spread
-from ..evaluation.image_probes import probe_images, untrained
+from ..evaluation.image_figures import image_probe_figures, image_probe_table
+from ..evaluation.image_maps import image_arrays
+from ..evaluation.image_probes import probe_images, read_features, untrained
 from ..evaluation.probes import embed, probe
+from ..notation import counts
 from ..run import Run
-from ..trainer import choose_device
+from ..trainer import choose_device, choose_precision
 from .train import data_env, open_images, open_store
 
 
@@ -32,7 +36,7 @@ def run(config: Config) -> int:
         target.close()
     path = target.evaluation / "probe.json"
     print(image_probe_table(results) if images else probe_table(results))
-    print(path, *([] if images else [probe_figure(path)]), sep="\n")
+    print(path, *(image_probe_figures(path) if images else [probe_figure(path)]), sep="\n")
     return 0
 
 
@@ -48,8 +52,20 @@ def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[
     train, test = open_images(config)
     options, model = config.probe, target.load_image_model(device)
     models = {"trained": model, "untrained": untrained(target.config, train, device)}
-    numbers = options.train_frames, options.test_frames, options.ridge, options.seed
-    return {"data": train.source, **probe_images(models, train, test, *numbers)}
+    features = read_features(models, train, test, options.train_frames, options.test_frames, options.seed)
+    results = probe_images(features, counts(options.shots), options.draws, options.ridge, options.seed)
+    if options.fine_tune_epochs:
+        precision = choose_precision(config.train, device)
+        numbers = options.fine_tune_epochs, options.fine_tune_rate, precision, options.seed
+        for name, start in models.items():
+            accuracy = fine_tuned_accuracy(start, train, test, target.config.images, *numbers)
+            results["rows"][name]["fine_tuned"] = accuracy
+    x_train, x_test = features.rows["trained"]
+    numbers_of = features.train_numbers, features.test_numbers
+    arrays = image_arrays(train, test, *numbers_of, x_train, x_test, options.map, options.seed)
+    target.evaluation.mkdir(exist_ok=True)
+    np.savez_compressed(target.evaluation / "probe.npz", **arrays)  # type: ignore[arg-type]
+    return {"data": train.source, "classes": train.class_names, **results}
 
 
 def _evaluate(config: Config, target: Run, device: torch.device) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Images:
         """0 where nobody knows."""
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
+    @property
+    def class_names(self) -> list[str]:
+        """One for each class; its number where it has no name."""
+        return [self.classes[i] if i < len(self.classes) else str(i) for i in range(self.num_classes)]
+
     def batches(
         self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
     ) -> Iterator[dict[str, torch.Tensor]]:

@@ -85,16 +85,6 @@ def probe_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def image_probe_table(results: dict[str, Any]) -> str:
-    """The table that `worldjepa probe` prints of an image encoder, from its probe.json."""
-    lines = [f"{results['data']:<28}{'linear probe':>14}{'kNN':>10}{'features':>10}"]
-    for name, row in results["rows"].items():
-        lines.append(f"{name:<28}{row['linear']:>12.2f} %{row['knn']:>8.2f} %{row['features']:>10}")
-    tested, fitted = results["test_images"], results["train_images"]
-    lines.append(f"Accuracy on {tested} test images, fitted on {fitted} training images.")
-    return "\n".join(lines)
-
-
 def probe_figure(path: Path) -> Path:
     """Bars of R² from probe.json; written beside it as probe.png."""
     results = json.loads(path.read_text("utf-8"))

@@ -1,13 +1,15 @@
-"""How good frozen image features are: a linear probe and weighted nearest neighbours, beside raw pixels and
-the backbone before training."""
+"""How good frozen image features are: a linear probe, weighted nearest neighbours, a few labels; beside raw
+pixels and the backbone before training."""
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from ..data.views import resample, resampling
 from ..errors import UserError
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
+from .few_shot import few_shot
 
 BATCH = 256
 
@@ -81,19 +84,19 @@ def knn_accuracy(
     return float((np.concatenate(predicted) == y_test).mean())
 
 
-def linear_accuracy(
-    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, penalty: float
-) -> float:
-    """Accuracy on the test samples of a multinomial logistic regression on standardised features.
+def linear_predictions(
+    x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, penalty: float
+) -> np.ndarray:
+    """Classes (m,) int64 that a multinomial logistic regression on standardised features gives test samples.
 
     Args:
-        x_train, x_test: (n, d). y_train, y_test: (n,) int64. penalty: of the squared weights.
+        x_train, x_test: (n, d), (m, d). y_train: (n,) int64. penalty: of the squared weights.
     """
     regression = LogisticRegression(C=1 / max(penalty, 1e-12), max_iter=300, tol=1e-3)
     with warnings.catch_warnings():
         # Where it has not quite converged, accuracy no longer moves.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return float(make_pipeline(StandardScaler(), regression).fit(x_train, y_train).score(x_test, y_test))
+        return make_pipeline(StandardScaler(), regression).fit(x_train, y_train).predict(x_test)
 
 
 @torch.no_grad()
@@ -110,26 +113,25 @@ def untrained(config: Config, images: Images, device: torch.device) -> ImageJEPA
     return model.eval()
 
 
-def probe_images(
-    models: dict[str, ImageJEPA],
-    train: Images,
-    test: Images,
-    train_images: int,
-    test_images: int,
-    penalty: float,
-    seed: int,
-) -> dict[str, Any]:
-    """Linear probe and nearest neighbours on the test images, of each model's features and of raw pixels.
+class Features(NamedTuple):
+    """Features of training and test images, (n, F) each by the name of their row, with the images' numbers
+    and labels, (n,) int64."""
+
+    rows: dict[str, tuple[np.ndarray, np.ndarray]]
+    train_numbers: np.ndarray
+    test_numbers: np.ndarray
+    y_train: np.ndarray
+    y_test: np.ndarray
+
+
+def read_features(
+    models: dict[str, ImageJEPA], train: Images, test: Images, train_images: int, test_images: int, seed: int
+) -> Features:
+    """Each model's features, and raw pixels, of so many images at most, drawn by `seed`.
 
     Args:
         models: by the name of their row, in evaluation mode.
         train, test: with labels.
-        train_images, test_images: how many of each at most, drawn by `seed`.
-        penalty: of the linear probe.
-
-    Returns:
-        "rows": {name: {"linear", "knn": accuracy in per cent, "features": how many}}, "train_images",
-        "test_images".
 
     Raises:
         UserError: the images have no labels, or only one class.
@@ -137,25 +139,52 @@ def probe_images(
     if train.labels is None or test.labels is None:
         raise UserError(f"{train.source}: its images have no labels; a probe needs a folder for each class")
     rng = np.random.default_rng(seed)
-    chosen = [
-        (images, np.sort(rng.permutation(len(images))[:count]))
+    i_train, i_test = (
+        np.sort(rng.permutation(len(images))[:count])
         for images, count in ((train, train_images), (test, test_images))
-    ]
-    y_train, y_test = train.labels[chosen[0][1]], test.labels[chosen[1][1]]
+    )
+    y_train, y_test = train.labels[i_train], test.labels[i_test]
     if len(np.unique(y_train)) < 2:
         raise UserError(f"{train.source}: the images are of one class; a probe needs two")
-    features = {
-        name: [embed(model, *side, f"embed, {name}") for side in chosen] for name, model in models.items()
-    }
-    features["raw pixels"] = [
-        images.batch(i)["pixels"].flatten(1).numpy().astype(np.float32) for images, i in chosen
-    ]
     rows = {
-        name: {
-            "linear": 100 * linear_accuracy(x_train, y_train, x_test, y_test, penalty),
-            "knn": 100 * knn_accuracy(x_train, y_train, x_test, y_test),
+        name: (embed(model, train, i_train, f"embed, {name}"), embed(model, test, i_test, f"embed, {name}"))
+        for name, model in models.items()
+    }
+    raw_train, raw_test = (
+        images.batch(i)["pixels"].flatten(1).numpy().astype(np.float32)
+        for images, i in ((train, i_train), (test, i_test))
+    )
+    return Features({**rows, "raw pixels": (raw_train, raw_test)}, i_train, i_test, y_train, y_test)
+
+
+def probe_images(
+    data: Features, shots: Sequence[int], draws: int, penalty: float, seed: int
+) -> dict[str, Any]:
+    """What can be told from each row's features: by a linear probe, by nearest neighbours, from few labels.
+
+    Args:
+        data: the features.
+        shots, draws: of `few_shot`.
+        penalty: of the linear probes.
+        seed: of the draws.
+
+    Returns:
+        "rows": {name: {"linear", "knn": accuracy in per cent, "shots": of `few_shot`, "features": how many}};
+        "confusion": of the first row's linear probe, of the test images of class i how many were said to be
+        of class j; "train_images", "test_images".
+    """
+    rows, confusion = {}, None
+    for name, (x_train, x_test) in tqdm(data.rows.items(), desc="probe", leave=False):
+        sides = x_train, data.y_train, x_test, data.y_test
+        predicted = linear_predictions(x_train, data.y_train, x_test, penalty)
+        if confusion is None:
+            classes = np.arange(max(data.y_train.max(), data.y_test.max()) + 1)
+            confusion = confusion_matrix(data.y_test, predicted, labels=classes).tolist()
+        rows[name] = {
+            "linear": 100 * float((predicted == data.y_test).mean()),
+            "knn": 100 * knn_accuracy(*sides),
+            "shots": few_shot(*sides, shots, draws, penalty, seed),
             "features": x_train.shape[1],
         }
-        for name, (x_train, x_test) in features.items()
-    }
-    return {"rows": rows, "train_images": len(y_train), "test_images": len(y_test)}
+    counts = {"train_images": len(data.y_train), "test_images": len(data.y_test)}
+    return {"rows": rows, "confusion": confusion, **counts}
