@@ -1,13 +1,15 @@
 """Encoders: shapes, refusals, normalisation, and no bias in front of a BatchNorm."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as vision
 
-from worldjepa.config import EncoderConfig
 from worldjepa.encoders import PIXEL_MEAN, PIXEL_STD, ConvEncoder, Encoder, build_encoder, projector
 from worldjepa.errors import UserError
+from worldjepa.model_config import EncoderConfig
 from worldjepa.recipes import load_config
 from worldjepa.world_model import WorldModel
 
@@ -137,3 +139,58 @@ def test_no_bias_feeds_a_batch_norm(encoder: str) -> None:
 def test_a_bias_in_front_of_a_batch_norm_would_be_found() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     assert biases_into_batch_norm(model, lambda: model(torch.randn(5, 3))) == (1, ["0"])
+
+
+def test_features_of_the_last_blocks_lie_side_by_side() -> None:
+    config = EncoderConfig(name="resnet", width=4)
+    torch.manual_seed(0)
+    one = build_encoder(config, 28).eval()
+    torch.manual_seed(0)
+    three = build_encoder(dataclasses.replace(config, layers=3), 28).eval()
+    x = torch.randn(2, 3, 28, 28)
+    assert (one.num_features, three.num_features) == (32, 32 + 16 + 8)
+    torch.testing.assert_close(three(x)[:, :32], one(x))
+    second = one.blocks[1](one.blocks[0](one.stem(x)))
+    torch.testing.assert_close(three(x)[:, 48:], second.mean((2, 3)))
+
+
+def vit(**options: object) -> nn.Module:
+    torch.manual_seed(0)
+    config = EncoderConfig(name="test_vit", patch_size=8, **options)  # type: ignore[arg-type]
+    return build_encoder(config, 32, {"images.global_size": 32, "images.local_size": 16})
+
+
+def test_class_tokens_of_the_last_layers_lie_side_by_side() -> None:
+    one, two = vit().eval(), vit(layers=2).eval()
+    for side in (32, 16):
+        x = torch.randn(2, 3, side, side)
+        tokens: list[torch.Tensor] = []
+        hook = one.blocks[-2].register_forward_hook(lambda _, __, y, tokens=tokens: tokens.append(y))
+        last = one(x)
+        hook.remove()
+        assert two.num_features == two(x).shape[1] == 2 * one.num_features
+        torch.testing.assert_close(two(x), torch.cat([last, one.norm(tokens[0])[:, 0]], 1))
+
+
+def test_register_tokens_are_beside_the_patches_and_learn() -> None:
+    model = vit(register_tokens=4, layers=2)
+    lengths: list[int] = []
+    model.model.blocks[0].register_forward_hook(lambda _, x, __: lengths.append(x[0].shape[1]))
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    assert lengths == [1 + 4 + 16]
+    assert model.model.reg_token.grad.norm() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "right"),
+    [
+        ("resnet10t", {"layers": 2}, r"model\.encoder\.layers=2: resnet10t has no class token"),
+        ("resnet10t", {"register_tokens": 4}, "resnet10t does not take .* 'reg_tokens'"),
+        ("resnet", {"layers": 5}, r"model\.encoder\.layers=5: resnet has 4 blocks"),
+    ],
+)
+def test_layers_and_registers_that_are_not_there_are_named(
+    name: str, options: dict[str, int], right: str
+) -> None:
+    with pytest.raises(UserError, match=right):
+        build_encoder(EncoderConfig(name=name, **options), 64)  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 # Of each part, which parts it may import besides itself. worldjepa.envs reads as envs.
 ALLOWED = {
     "errors": set(),
-    "config": {"errors"},
+    "model_config": set(),
+    "config": {"errors", "model_config"},
     "options": {"config"},
     "protocols": set(),
     "notation": set(),
@@ -21,7 +22,8 @@ CORE = set(ALLOWED)
 ALLOWED["harmonics"] = set()
 ALLOWED["sigreg"] = CORE | {"harmonics"}
 ALLOWED["univariate"] = CORE
-ALLOWED["encoders"] = CORE | {"sigreg"}
+ALLOWED["resnet"] = set()
+ALLOWED["encoders"] = CORE | {"sigreg", "resnet"}
 ALLOWED["predictor"] = CORE | {"sigreg", "encoders"}
 ALLOWED["world_model"] = CORE | {"sigreg", "encoders", "predictor"}
 ALLOWED["image_jepa"] = CORE | {"sigreg", "encoders"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from worldjepa.config import PredictorConfig
+from worldjepa.model_config import PredictorConfig
 from worldjepa.planning.packed import PackedLinear, pack
 from worldjepa.predictor import Predictor
 

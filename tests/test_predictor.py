@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from worldjepa.config import PredictorConfig
+from worldjepa.model_config import PredictorConfig
 from worldjepa.predictor import ActionEncoder, Block, Predictor
 
 CONTEXT, LATENT = 4, 6

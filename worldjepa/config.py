@@ -5,12 +5,20 @@ The defaults are the `reacher` recipe for a laptop. `worldjepa.limits` says whic
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from .model_config import ModelConfig, option
 
 
-def option(default: Any, meaning: str) -> Any:
-    """A dataclass field with the sentence that `--help` prints for it."""
-    return field(default=default, metadata={"meaning": meaning})
+@dataclass
+class VariationsConfig:
+    colour: str = option(
+        "",
+        "factors on red, green and blue of each material, drawn for each episode, as 0.5..1.5; empty: none",
+    )
+    light: str = option("", "a factor on the brightness of the lights, likewise")
+    camera: str = option("", "degrees that the camera is turned about each of its axes, as -5..5")
+    mass: str = option("", "a factor on each body's mass and inertia, as 0.5..2")
+    friction: str = option("", "a factor on contact friction and on the joints' damping, as 0.5..2")
 
 
 @dataclass
@@ -96,72 +104,6 @@ class ImagesConfig:
     grayscale: float = option(0.2, "probability of no colour")
     blur: float = option(0.5, "probability of a Gaussian blur, σ from 0.1 to 2 pixels of the view")
     solarize: float = option(0.2, "probability that the brighter half of the scale is inverted")
-
-
-@dataclass
-class EncoderConfig:
-    name: str = option(
-        "conv", "conv (small, one image size), resnet (small, any image size), or any timm model's name"
-    )
-    width: int = option(16, "conv, resnet: channels of the first of four stages; each doubles them")
-    features: int = option(128, "conv: outputs; a timm model has its own number")
-    patch_size: int = option(0, "timm ViT: side of a patch, pixels; 0: the model's own")
-    norm_eps: float = option(0.0, "timm ViT: ε of its LayerNorms; 0: the model's own")
-    init: str = option("", "a run folder whose encoder the weights are taken from before the first step")
-
-
-@dataclass
-class PredictorConfig:
-    depth: int = option(2, "transformer blocks")
-    width: int = option(128, "token width")
-    heads: int = option(4, "attention heads")
-    head_width: int = option(32, "width of one head")
-    mlp_width: int = option(512, "hidden units of a block's MLP")
-    positions: str = option(
-        "relative", "relative (a rollout computes no token twice), or learnt (LeWM's, one for each place)"
-    )
-    inner_norms: bool = option(
-        False, "attention and MLP begin with one more LayerNorm, with weights (LeWM's released code)"
-    )
-    action_hidden: int = option(0, "hidden units of the action encoder; 0: width")
-    dropout: float = option(0.1, "dropout in attention and MLP")
-    projector: bool = option(
-        False, "end in the encoder's kind of MLP with BatchNorm (LeWM's pred_proj), not a linear layer"
-    )
-
-
-@dataclass
-class SIGRegConfig:
-    weight: float = option(0.1, "λ of prediction + λ·SIGReg; images: of (1-λ)·invariance + λ·SIGReg")
-    num_slices: int = option(256, "random directions, drawn anew at each step")
-    knots: int = option(17, "quadrature knots of Epps-Pulley on [0, t_max]")
-    t_max: float = option(3.0, "upper end of the quadrature")
-
-
-@dataclass
-class RivalConfig:
-    variance: float = option(1.0, "vicreg, pldm: weight of the variance term beside the distance")
-    covariance: float = option(0.04, "vicreg, pldm: weight of the covariance term")
-    temperature: float = option(0.2, "simclr: by which similarities are divided")
-    momentum: float = option(0.99, "byol, teacher, ema: share of the averaged weights that a step keeps")
-    smoothness: float = option(0.1, "pldm: weight of the squared change from frame to frame")
-    inverse: float = option(1.0, "pldm: weight of the error of the actions told from two latents")
-    reconstruction: float = option(10.0, "decoder: weight of the squared error of its frames")
-
-
-@dataclass
-class ModelConfig:
-    objective: str = option(
-        "jepa",
-        "jepa, or a rival loss; world models: none, ema, pldm, decoder; images: none, vicreg, simclr, byol, "
-        "supervised, or LeJEPA with a teacher, a predictor or a teacher_predictor",
-    )
-    latent: int = option(112, "D, size of the latent")
-    projector_hidden: int = option(256, "hidden units of the BatchNorm MLP after the encoder")
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    predictor: PredictorConfig = field(default_factory=PredictorConfig)
-    sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
-    rival: RivalConfig = field(default_factory=RivalConfig)
 
 
 @dataclass

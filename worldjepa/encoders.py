@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .config import EncoderConfig
 from .errors import UserError
+from .model_config import EncoderConfig
+from .resnet import ResNetEncoder
 
 # ImageNet's channel statistics, which timm's models and LeWM use.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -22,8 +23,8 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 class ConvEncoder(nn.Module):
     """Four stages that halve the frame and double the channels, then one linear map of the whole grid.
 
-    No pooling: where something is matters more than what it is. No bias before BatchNorm: its gradient is
-    zero but for rounding, which Adam would turn into steps.
+    No pooling: where something is matters more than what it is. No bias before BatchNorm, the projector's
+    among them: its gradient is zero but for rounding, which Adam would turn into steps.
 
     Args:
         image_size: of a frame, a multiple of 16.
@@ -49,63 +50,12 @@ class ConvEncoder(nn.Module):
                 for index, (c_in, c_out) in enumerate(pairwise(channels))
             )
         )
-        self.head = nn.Linear(channels[-1] * (image_size // 16) ** 2, features)
+        self.head = nn.Linear(channels[-1] * (image_size // 16) ** 2, features, bias=False)
         self.num_features = features
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalised frames to features (B, num_features)."""
         return self.head(self.stages(x).flatten(1))
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut; where `stride` is 2, both halve the image."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(c_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(c_out),
-        )
-        self.shortcut = nn.Sequential()
-        if stride > 1 or c_in != c_out:
-            self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride, ceil_mode=True),
-                nn.Conv2d(c_in, c_out, 1, bias=False),
-                nn.BatchNorm2d(c_out),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.body(x) + self.shortcut(x))
-
-
-class ResNetEncoder(nn.Sequential):
-    """A small ResNet for small images of any size from 16 on: the image is halved by the first convolution
-    and by three of four residual blocks, and what is left is averaged. (B, 3, H, W) to (B, 8 × width).
-
-    Args:
-        width: channels of the first block.
-    """
-
-    smallest = 16
-
-    def __init__(self, width: int):
-        channels = [width, width, 2 * width, 4 * width, 8 * width]
-        super().__init__(
-            nn.Conv2d(3, width, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            *(
-                ResidualBlock(c_in, c_out, 1 if index == 0 else 2)
-                for index, (c_in, c_out) in enumerate(pairwise(channels))
-            ),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.num_features = channels[-1]
-        self.to(memory_format=torch.channels_last)
 
 
 def build_encoder(config: EncoderConfig, image_size: int, sizes: dict[str, int] | None = None) -> nn.Module:
@@ -127,7 +77,9 @@ def build_encoder(config: EncoderConfig, image_size: int, sizes: dict[str, int] 
             # oneDNN (torch 2.14) gives garbage as bfloat16 gradient of a strided convolution of one pixel.
             if size < ResNetEncoder.smallest:
                 raise UserError(f"{option}={size}: resnet needs at least {ResNetEncoder.smallest}")
-        return ResNetEncoder(config.width)
+        if config.layers > ResNetEncoder.depth:
+            raise UserError(f"model.encoder.layers={config.layers}: resnet has {ResNetEncoder.depth} blocks")
+        return ResNetEncoder(config.width, config.layers)
     return _build_timm(config, sizes)
 
 
@@ -164,11 +116,33 @@ def _build_timm(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
             if isinstance(module, nn.LayerNorm):
                 module.eps = config.norm_eps
     model.num_features = features[1]
-    return model
+    _still_what_nothing_moves(model)
+    return ClassTokens(model, config) if config.layers > 1 else model
+
+
+def _still_what_nothing_moves(model: nn.Module) -> None:
+    """Leave where they are the biases whose gradient is zero but for rounding, which Adam would turn into
+    steps: that of the last norm, which the projector's BatchNorm takes off, and the keys' in attention, which
+    softmax does."""
+    for name in ("norm", "fc_norm", "head.norm"):
+        with contextlib.suppress(AttributeError):
+            norm = model.get_submodule(name)
+            if isinstance(getattr(norm, "bias", None), nn.Parameter):
+                norm.bias.requires_grad_(False)
+    for name, module in model.named_modules():
+        if name.endswith("qkv") and isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.register_hook(_without_keys)
+
+
+def _without_keys(gradient: Tensor) -> Tensor:
+    """Of a bias of queries, keys and values, (3·n,)."""
+    query, key, value = gradient.chunk(3)
+    return torch.cat([query, torch.zeros_like(key), value])
 
 
 def _create(create: Callable[..., nn.Module], config: EncoderConfig, sizes: list[int]) -> nn.Module:
-    options: dict[str, Any] = {"patch_size": config.patch_size} if config.patch_size else {}
+    given = {"patch_size": config.patch_size, "reg_tokens": config.register_tokens}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
     # Families with positions (ViT, Swin, ...) take the frame's size when they are built, and some of them
     # others beside it; the rest takes frames of any size, and no such argument.
     attempts: list[dict[str, Any]] = [{"img_size": sizes[0]}, {}]
@@ -178,6 +152,29 @@ def _create(create: Callable[..., nn.Module], config: EncoderConfig, sizes: list
         with contextlib.suppress(TypeError):
             return create(config.name, num_classes=0, **attempt, **options)
     return create(config.name, num_classes=0, **attempts[-1], **options)
+
+
+class ClassTokens(nn.Module):
+    """A timm ViT whose features are the class tokens of its last layers side by side, each through the final
+    norm, the last one's first: what LeJEPA probes (arXiv 2511.08544, Experiment Details 1).
+
+    Raises:
+        UserError: the model has no class token.
+    """
+
+    def __init__(self, model: nn.Module, config: EncoderConfig):
+        super().__init__()
+        if getattr(model, "cls_token", None) is None or not hasattr(model, "forward_intermediates"):
+            raise UserError(f"model.encoder.layers={config.layers}: {config.name} has no class token")
+        self.model, self.layers = model, config.layers
+        self.num_features: int = config.layers * model.embed_dim  # type: ignore[operator,assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, layers · width)."""
+        outputs = self.model.forward_intermediates(  # type: ignore[operator]
+            x, indices=self.layers, return_prefix_tokens=True, norm=True, intermediates_only=True
+        )
+        return torch.cat([tokens[:, 0] for _, tokens in reversed(outputs)], 1)
 
 
 class Encoder(nn.Module):

@@ -53,9 +53,10 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
         "0 or more",
+        "model.encoder.layers "
         lambda v: v >= 0,
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
-        "model.encoder.norm_eps model.predictor.action_hidden "
+        "model.encoder.norm_eps model.encoder.register_tokens model.predictor.action_hidden "
         "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
@@ -66,7 +67,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "more than 0",
         lambda v: v > 0,
         "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
-        "model.rival.temperature probe.fine_tune_rate plan.initial_std plan.temperature plan.learning_rate plan.tolerance",
+        "model.rival.temperature probe.fine_tune_rate plan.initial_std plan.temperature plan.learning_rate "
+        "plan.tolerance",
     ),
     (
         "from 0 up to, but not, 1",

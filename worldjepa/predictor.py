@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .config import PredictorConfig
 from .encoders import projector
+from .model_config import PredictorConfig
 
 
 class ActionEncoder(nn.Module):
