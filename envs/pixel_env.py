@@ -1,5 +1,6 @@
 """dm-control tasks as Gymnasium environments with pixels and states that can be set."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -7,6 +8,7 @@ import numpy as np
 
 from .rendering import Camera, choose_backend
 from .tasks import TASKS, table
+from .variations import Variations
 
 PROTOCOLS = ("circle", "lewm")
 
@@ -21,7 +23,8 @@ class PixelEnv(gymnasium.Env):
     hidden.
 
     Info, at reset and at every step: `qpos` (nq,), `qvel` (nv,) and `state`, the whole physics state (n,),
-    float64, and `observation`, the suite's own state observation in one vector, float32.
+    float64, and `observation`, the suite's own state observation in one vector, float32; with variations also
+    `variation` (V,) float64, this episode's (`variation_names`), which are then a part of the state.
 
     Reward: always 0. Starting state: the suite's own random one, or options["state"].
     Termination: never. Truncation: Gymnasium's time limit, 1000 steps as registered.
@@ -31,6 +34,8 @@ class PixelEnv(gymnasium.Env):
         image_size: height and width of a frame in pixels, at least 8.
         render_quality: "fast" or "full" (`worldjepa.envs.rendering.Camera`).
         protocol: "circle" or "lewm" (`worldjepa.envs.tasks.Task.error`).
+        variations: what is drawn anew for each episode from its seed, by kind the lowest and highest value
+            (`worldjepa.envs.variations.Variations`); none: nothing. Start states are those without.
 
     Same seed and same actions give the same pixels, byte for byte.
 
@@ -48,6 +53,7 @@ class PixelEnv(gymnasium.Env):
         image_size: int = 64,
         render_quality: str = "fast",
         protocol: str = "circle",
+        variations: Mapping[str, tuple[float, float]] | None = None,
         render_mode: str | None = "rgb_array",
     ):
         if task not in TASKS:
@@ -72,7 +78,10 @@ class PixelEnv(gymnasium.Env):
         self._model, self._data = self._physics.model.ptr, self._physics.data.ptr
         self._substeps = round(self.task.control_step / self._physics.timestep())
         self._places = [int(self._model.joint(c.joint).qposadr[0]) for c in self.task.coordinates]
+        # Some of the suite's tasks give the model its last constants here, as finger the spinner's damping.
+        self._initialize_episode()
         self._draw_as_listed()
+        self._variations = Variations(self._model, self.task.camera, variations) if variations else None
         self._camera = Camera(self._model, self.task.camera, image_size, image_size, render_quality)
         self._state_kind = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -98,8 +107,13 @@ class PixelEnv(gymnasium.Env):
             known = " and ".join(self.reset_options)
             raise ValueError(f"reset options {unknown} are unknown; this environment knows {known}")
         self._suite_random.seed(int(self.np_random.integers(2**32, dtype=np.uint64)))
-        with self._physics.reset_context():
-            self._suite_env.task.initialize_episode(self._physics)
+        if self._variations is not None:
+            # So that nothing of the last episode's remains in where this one starts.
+            self._variations.apply(self._variations.nominal)
+        self._initialize_episode()
+        if self._variations is not None:
+            self._variations.apply(self._variations.draw(self.np_random))
+            self.set_state(self.get_state())
         if options.get("state") is not None:
             self.set_state(options["state"])
         return self._camera(self._data), self._info()
@@ -117,11 +131,17 @@ class PixelEnv(gymnasium.Env):
     def close(self) -> None:
         self._camera.close()
 
+    @property
+    def variation_names(self) -> tuple[str, ...]:
+        """What the entries of the info's `variation` are; none without variations."""
+        return () if self._variations is None else self._variations.names
+
     def get_state(self) -> np.ndarray:
-        """The whole physics state (n,) float64: setting it back continues to the same bits."""
+        """The whole physics state (n,) float64, with the variation at its end where there are any: setting it
+        back continues to the same bits."""
         state = np.empty(self._mujoco.mj_stateSize(self._model, self._state_kind))
         self._mujoco.mj_getState(self._model, self._data, state, self._state_kind)
-        return state
+        return state if self._variations is None else np.concatenate([state, self._variations.values])
 
     def set_state(self, state: np.ndarray) -> None:
         """Put the physics into `state` (n,), as `get_state` gave it.
@@ -130,9 +150,13 @@ class PixelEnv(gymnasium.Env):
             ValueError: `state` has another shape, or is not finite.
         """
         state = np.asarray(state, np.float64)
-        size = self._mujoco.mj_stateSize(self._model, self._state_kind)
+        physics = self._mujoco.mj_stateSize(self._model, self._state_kind)
+        size = physics + len(self.variation_names)
         if state.shape != (size,) or not np.isfinite(state).all():
             raise ValueError(f"a state of this environment is {size} finite numbers, not shape {state.shape}")
+        if self._variations is not None:
+            state, variation = np.split(state, [physics])
+            self._variations.apply(variation)
         self._mujoco.mj_setState(self._model, self._data, state, self._state_kind)
         # What dm_control's step ends with, so that the next step finds what it would have found.
         self._mujoco.mj_step1(self._model, self._data)
@@ -148,6 +172,20 @@ class PixelEnv(gymnasium.Env):
         Returns:
             qpos after each control step, (N, T, nq) float64.
         """
+        if self._variations is None:
+            return self._simulate(states, actions, threads)
+        count, present = len(self._variations.names), self._variations.values
+        variations, which = np.unique(states[:, -count:], axis=0, return_inverse=True)
+        result = np.empty((*actions.shape[:2], self._model.nq))
+        for number, variation in enumerate(variations):
+            mine = which == number
+            self._variations.apply(variation)
+            result[mine] = self._simulate(states[mine, :-count], actions[mine], threads)
+        self._variations.apply(present)
+        return result
+
+    def _simulate(self, states: np.ndarray, actions: np.ndarray, threads: int) -> np.ndarray:
+        """The same, of states without a variation, in the model as it is."""
         from mujoco import rollout
 
         kinds = self._mujoco.mjtState
@@ -180,6 +218,10 @@ class PixelEnv(gymnasium.Env):
             self._mujoco.mj_extractState(self._model, state, self._state_kind, to, kind)
         return part
 
+    def _initialize_episode(self) -> None:
+        with self._physics.reset_context():
+            self._suite_env.task.initialize_episode(self._physics)
+
     def _draw_as_listed(self) -> None:
         model = self._physics.named.model
         for name in self.task.hidden:
@@ -193,12 +235,13 @@ class PixelEnv(gymnasium.Env):
         return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
 
     def _info(self) -> dict[str, Any]:
-        return {
+        info = {
             "qpos": self._data.qpos.copy(),
             "qvel": self._data.qvel.copy(),
             "state": self.get_state(),
             "observation": self._observation(),
         }
+        return info if self._variations is None else info | {"variation": self._variations.values.copy()}
 
 
 PixelEnv.__doc__ = f"{PixelEnv.__doc__}\n{table()}\n"

@@ -112,9 +112,17 @@ class Camera:
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._camera = camera
         # The context must be freed while OpenGL is still loaded; a __del__ at exit comes too late.
-        self.close = weakref.finalize(self, self._renderer.close)
+        self.close = weakref.finalize(self, _free, self._renderer)
 
     def __call__(self, data: Any) -> np.ndarray:
         """mujoco.MjData, kinematics up to date, to a new frame (height, width, 3) uint8."""
         self._renderer.update_scene(data, camera=self._camera)
         return self._renderer.render()
+
+
+def _free(renderer: Any) -> None:
+    """Free a mujoco.Renderer in its own context: it deletes by number, in whichever context is current, and
+    that may be another environment's, which would draw noise from then on."""
+    if renderer._gl_context is not None:
+        renderer._gl_context.make_current()
+    renderer.close()

@@ -146,6 +146,16 @@ def test_frames_are_copies(make):
         np.testing.assert_array_equal(value, kept[1][name], name)
 
 
+def test_an_environment_that_is_closed_leaves_the_others_pictures_alone():
+    stays, goes = gymnasium.make(ID, image_size=32), gymnasium.make(ID, image_size=32)
+    frame, _ = stays.reset(seed=1)
+    goes.reset(seed=2)
+    stays.render()  # now its context is the current one
+    goes.close()
+    np.testing.assert_array_equal(stays.render(), frame)
+    stays.close()
+
+
 # Actions
 
 

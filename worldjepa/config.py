@@ -32,6 +32,7 @@ class EnvConfig:
         "fast", "fast: no shadows, multisampling, reflections; full: as dm-control draws"
     )
     protocol: str = option("circle", "success compares angles on the circle, or plainly as published (lewm)")
+    variations: VariationsConfig = field(default_factory=VariationsConfig)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 from .config import Config
 from .errors import UserError
-from .notation import BEHAVIOURS, counts, part, shares
+from .notation import BEHAVIOURS, counts, part, shares, span
 from .options import leaves
 from .protocols import PROTOCOLS
 
@@ -33,6 +33,16 @@ def _reads(parse: Callable[[str], object]) -> Callable[[str], bool]:
         return True
 
     return good
+
+
+def _span_or_nothing(text: str) -> tuple[float, float] | None:
+    return span(text) if text else None
+
+
+def _factors_or_nothing(text: str) -> None:
+    ends = _span_or_nothing(text)
+    if ends is not None and ends[0] <= 0:
+        raise ValueError(f"{text!r} is no range of factors")
 
 
 # What is right, in words and as a test, and for which options.
@@ -85,6 +95,12 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         f"{', '.join(BEHAVIOURS)}, package:callable, or several by share, as in uniform=3,coloured=1",
         _reads(shares),
         "collect.behaviour",
+    ),
+    ("a range low..high, as -5..5, or nothing", _reads(_span_or_nothing), "env.variations.camera"),
+    (
+        "a range low..high of factors above 0, as 0.5..2, or nothing",
+        _reads(_factors_or_nothing),
+        "env.variations.colour env.variations.light env.variations.mass env.variations.friction",
     ),
     ("k/n with k from 1 to n, as in 3/16", _reads(part), "collect.shard"),
     ("whole numbers from 1 on with commas between, as in 1,10", _reads(counts), "probe.shots"),

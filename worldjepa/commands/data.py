@@ -9,8 +9,8 @@ import imageio.v3 as imageio
 import numpy as np
 from tqdm import tqdm
 
-from ..config import Config, EnvConfig
-from ..data.collect import make_env
+from ..config import Config
+from ..data.environments import as_described, make_env
 from ..data.provenance import made_here
 from ..data.recordings import read_recordings, recordings
 from ..data.rewrite import (
@@ -177,7 +177,7 @@ def _coordinates(store: Store) -> Coordinates | None:
     if not isinstance(known, dict):
         return None
     with contextlib.suppress(UserError, RuntimeError, TypeError):
-        env = make_env(EnvConfig(**known)).unwrapped
+        env = make_env(as_described(known)).unwrapped
         if hasattr(env, "coordinates"):
             return env.coordinates
     return None

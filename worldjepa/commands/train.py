@@ -8,7 +8,7 @@ import gymnasium
 import torch
 
 from ..config import Config
-from ..data.environments import make_env
+from ..data.environments import make_env, variations
 from ..data.image_sources import load_images
 from ..data.images import Images
 from ..data.shards import Store
@@ -109,8 +109,11 @@ def open_store(config: Config) -> Store:
 
 
 def data_env(config: Config, store: Store) -> gymnasium.Env:
-    """The environment that the data come from; its actions must be the data's."""
-    env = make_env(config.env)
+    """The environment that the data come from; its actions, and what varies in it, must be the data's."""
+    env, said = make_env(config.env), (store.about or {}).get("env", {})
+    if said.get("id") == config.env.id and said.get("variations", {}) != variations(config.env):
+        theirs, ours = (_told(v) for v in (said.get("variations", {}), variations(config.env)))
+        raise UserError(f"{store.path}: was collected with {theirs}, here with {ours}; give the same")
     shape = env.action_space.shape
     if shape != (store.action_dim,):
         raise UserError(
@@ -118,6 +121,11 @@ def data_env(config: Config, store: Store) -> gymnasium.Env:
             f"in {store.path} it has {store.action_dim}"
         )
     return env
+
+
+def _told(varied: dict[str, str]) -> str:
+    """Variations as they are written in a command."""
+    return " ".join(f"env.variations.{kind}={text}" for kind, text in varied.items()) or "no env.variations"
 
 
 def goal_env(config: Config, store: Store) -> Any:

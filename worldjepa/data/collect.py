@@ -15,7 +15,7 @@ from ..config import CollectConfig, EnvConfig
 from ..errors import UserError
 from ..notation import part
 from .behaviours import check, parts
-from .environments import make_env
+from .environments import described, make_env
 from .episodes import collect_episode, common
 from .shards import Shard, shard_path, sync, write_shard
 from .workers import cores, ctrl_c_noted, ctrl_c_waits, end_with_parent, one_thread_each
@@ -24,11 +24,11 @@ from .workplace import remove_left_overs, workplace
 
 def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
     """What a shard says of its making: every option of both that changes what is in it."""
-    world, making = dataclasses.asdict(env), dataclasses.asdict(collect)
-    del world["protocol"], making["workers"], making["episodes"], making["shard"]
+    making = dataclasses.asdict(collect)
+    del making["workers"], making["episodes"], making["shard"]
     if "repeat" not in dict(parts(collect.behaviour)):
         del making["repeat_steps"]
-    return {"env": world, "collect": making}
+    return {"env": described(env), "collect": making}
 
 
 def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, int]:

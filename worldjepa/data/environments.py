@@ -1,5 +1,6 @@
 """Any Gymnasium environment as this library sees one: frames of one size, actions in a bounded box."""
 
+import dataclasses
 import functools
 import importlib
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
 
-from ..config import EnvConfig
+from ..config import EnvConfig, VariationsConfig
 from ..errors import UserError
+from ..notation import span
 
 # What an environment offers that goals can be set in (README, "Your own environment").
 GOALS = ("set_state", "get_state", "set_goal", "qpos_of", "goal_error")
@@ -25,9 +27,12 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
     Raises:
         UserError: there is no such environment, it does not take these options, or it shows no pictures.
     """
+    ranges = {kind: span(text) for kind, text in variations(config).items()}
     if config.id.startswith("worldjepa.envs:"):
-        options = ("image_size", "render_quality", "protocol")
-        return _make(config.id, {name: getattr(config, name) for name in options})
+        options = {name: getattr(config, name) for name in ("image_size", "render_quality", "protocol")}
+        return _make(config.id, options | ({"variations": ranges} if ranges else {}))
+    if ranges:
+        raise UserError(f"env.variations.{next(iter(ranges))}: env.id={config.id} is not of worldjepa.envs")
     env = _make(config.id, {"render_mode": "rgb_array"} if _draws(config.id) else {})
     if not _is_picture(env.observation_space) and env.render_mode != "rgb_array":
         raise UserError(
@@ -36,6 +41,27 @@ def make_env(config: EnvConfig) -> gymnasium.Env:
         )
     env = Frames(env, config.image_size)
     return OneHot(env) if isinstance(env.action_space, Discrete) else env
+
+
+def variations(config: EnvConfig) -> dict[str, str]:
+    """What varies from episode to episode, by kind its range as it is written."""
+    return {kind: text for kind, text in dataclasses.asdict(config.variations).items() if text}
+
+
+def described(config: EnvConfig) -> dict[str, Any]:
+    """What data say of their environment: every option that changes what is seen or done."""
+    options = dataclasses.asdict(config)
+    del options["protocol"], options["variations"]
+    return options | ({"variations": varied} if (varied := variations(config)) else {})
+
+
+def as_described(options: dict[str, Any]) -> EnvConfig:
+    """The options that `described` wrote.
+
+    Raises:
+        TypeError: it did not write these.
+    """
+    return EnvConfig(**options | {"variations": VariationsConfig(**options.get("variations", {}))})
 
 
 def is_bounded(space: Space) -> bool:
