@@ -1,6 +1,7 @@
 """How fast windows are read: this library against stable-worldmodel's readers; 20 GB opened and trained on.
 
     python scripts/benchmark_data.py --peer-python /path/to/python/with/stable-worldmodel
+    python scripts/benchmark_data.py --compression --gigabytes 0
 
 Reacher is collected at each size, its shards merged into one file, and that file written again by
 stable-worldmodel's own HDF5 and Lance writers. Then each reader, in a process of its own, reads the same
@@ -8,7 +9,8 @@ windows of 4 frames with their actions in the same random order, from the page c
 reader one by one as its `__getitem__` does, its Lance reader in batches of 128 by `__getitems__`, ours in
 batches of 128. Readers take turns; a figure is the median of the rounds. Collating is not counted for theirs;
 ours is collated already. Last, sparse shards of 20 GB are opened, and a small model is trained on them, in a
-process whose memory is watched.
+process whose memory is watched. With --compression, the same shards are written and read with each
+compression of the frames.
 """
 
 import argparse
@@ -81,6 +83,46 @@ def read_ours(path: str, seconds: int) -> dict[str, Any]:
         windows.batch(order[start : start + BATCH])
         count, start = count + BATCH, (start + BATCH) % (len(order) - BATCH)
     return {"windows": len(windows), "rate": count / (time.perf_counter() - began), "ready": ready}
+
+
+def compressions(folder: Path, size: int, frames: int, rounds: int, seconds: int) -> None:
+    """Size, and speed of writing and reading, of the same shards by the compression of their frames."""
+    from worldjepa.cli import main
+    from worldjepa.data.rewrite import common_columns, episodes_of, joint_origin, write_shards
+    from worldjepa.data.shards import Store
+    from worldjepa.limits import COMPRESSIONS
+
+    plain = folder / "shards"
+    if not plain.exists():
+        words = [f"data.path={plain}", f"env.image_size={size}", f"collect.episodes={frames // 200}"]
+        main(["collect", "reacher", *words])
+    store = Store(plain)
+    columns = common_columns([store])
+    episodes = [
+        {n: v.copy() for n, v in e.items()} for e in episodes_of(store, range(frames // 200), columns)
+    ]
+    written: dict[str, list[float]] = {kind: [] for kind in COMPRESSIONS}
+    read: dict[str, list[float]] = {kind: [] for kind in COMPRESSIONS}
+    for number in range(rounds):
+        for kind in COMPRESSIONS:
+            target = folder / f"{kind}-{number}"
+            began = time.perf_counter()
+            write_shards(target, episodes, joint_origin([store]), 20, kind)
+            written[kind].append(frames / (time.perf_counter() - began))
+            words = [sys.executable, __file__, "--read", str(target), "--seconds", str(seconds)]
+            read[kind].append(
+                json.loads(subprocess.run(words, check=True, capture_output=True).stdout)["rate"]
+            )
+    print(f"\n{frames} frames of reacher, {size} px; medians of {rounds} rounds")
+    print(
+        f"{'compression':<12}{'bytes/frame':>12}{'of none':>9}{'frames/s written':>18}{'windows/s read':>16}"
+    )
+    sizes = {k: sum(p.stat().st_size for p in (folder / f"{k}-0").iterdir()) for k in COMPRESSIONS}
+    for kind, size_there in sizes.items():
+        print(
+            f"{kind:<12}{size_there / frames:>12,.0f}{size_there / sizes['none']:>9.3f}"
+            f"{statistics.median(written[kind]):>18,.0f}{statistics.median(read[kind]):>16,.0f}"
+        )
 
 
 def make(folder: Path, size: int, frames: int, peer: str) -> None:
@@ -214,6 +256,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4, help="of each reader in each round")
     parser.add_argument("--gigabytes", type=float, default=20, help="sparse shards; 0: none")
     parser.add_argument("--steps", type=int, default=400, help="training steps on them")
+    parser.add_argument("--compression", action="store_true", help="compare them, at each size")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if len(options.frames) != len(options.sizes):
@@ -227,6 +270,8 @@ def main() -> None:
             for size, frames in zip(options.sizes, options.frames, strict=True):
                 peer, rounds = options.peer_python, options.rounds
                 compare(folder / f"data-{size}", size, frames, peer, rounds, options.seconds)
+        for size, frames in zip(options.sizes, options.frames, strict=True) if options.compression else ():
+            compressions(folder / f"data-{size}", size, frames, options.rounds, options.seconds)
         if options.gigabytes:
             large(folder, options.gigabytes, options.sizes[0], options.steps)
 

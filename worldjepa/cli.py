@@ -35,7 +35,9 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "collect": Verb("collect pixel rollouts of a task", ("name", "env.", "collect.", "data.path")),
+    "collect": Verb(
+        "collect pixel rollouts of a task", ("name", "env.", "collect.", "data.path", "store.compression")
+    ),
     "data": Verb(
         "look at data, and bring them into other forms",
         ("name", "data.path", "data.split_seed", "collect.shard_episodes", "store."),

@@ -77,6 +77,9 @@ class StoreConfig:
     )
     image_size: int = option(0, "convert recordings: frames get this side, pixels; 0: as they are")
     episodes: int = option(8, "show: how many episodes")
+    compression: str = option(
+        "none", "frames are kept as they are, or smaller without loss: gzip, lzf or blosc (needs hdf5plugin)"
+    )
 
 
 @dataclass

@@ -19,6 +19,7 @@ OBJECTIVES = {
     ),
 }  # fmt: skip
 ALL_OBJECTIVES = {name for names in OBJECTIVES.values() for name in names}
+COMPRESSIONS = ("none", "gzip", "lzf", "blosc")
 SOLVERS = ("cem", "icem", "mppi", "shooting", "gradient", "cem_gradient")
 
 
@@ -96,6 +97,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         _reads(shares),
         "collect.behaviour",
     ),
+    ("one of " + ", ".join(COMPRESSIONS), COMPRESSIONS.__contains__, "store.compression"),
     ("a range low..high, as -5..5, or nothing", _reads(_span_or_nothing), "env.variations.camera"),
     (
         "a range low..high of factors above 0, as 0.5..2, or nothing",

@@ -70,9 +70,10 @@ def merge(config: Config) -> int:
     target = _target(config)
     with _progress(episodes, total) as shown:
         if target.suffix == ".h5":
-            write_file(target, shown, origin, sum(int(store.lengths.sum()) for store in stores))
+            rows = sum(int(store.lengths.sum()) for store in stores)
+            write_file(target, shown, origin, rows, config.store.compression)
         else:
-            write_shards(target, shown, origin, config.collect.shard_episodes)
+            write_shards(target, shown, origin, config.collect.shard_episodes, config.store.compression)
     print(_done(target) + (f"; left out: {', '.join(left_out)}, not alike in every file" if left_out else ""))
     return 0
 
@@ -92,7 +93,7 @@ def split(config: Config) -> int:
     columns, origin = common_columns([store]), joint_origin([store])
     for path, which in parts.items():
         with _progress(episodes_of(store, which, columns), len(which)) as episodes:
-            write_shards(path, episodes, origin, config.collect.shard_episodes)
+            write_shards(path, episodes, origin, config.collect.shard_episodes, config.store.compression)
         print(_done(path))
     return 0
 
@@ -110,9 +111,9 @@ def convert(config: Config) -> int:
         total, origin = len(store.lengths), joint_origin([store])
     with _progress(episodes, total) as shown:
         if target.suffix == ".h5":
-            write_file(target, shown, None, None)
+            write_file(target, shown, None, None, config.store.compression)
         else:
-            write_shards(target, shown, origin, config.collect.shard_episodes)
+            write_shards(target, shown, origin, config.collect.shard_episodes, config.store.compression)
     print(_done(target))
     return 0
 

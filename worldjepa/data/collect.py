@@ -15,6 +15,7 @@ from ..config import CollectConfig, EnvConfig
 from ..errors import UserError
 from ..notation import part
 from .behaviours import check, parts
+from .compression import filters
 from .environments import described, make_env
 from .episodes import collect_episode, common
 from .shards import Shard, shard_path, sync, write_shard
@@ -31,7 +32,9 @@ def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
     return {"env": described(env), "collect": making}
 
 
-def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, int]:
+def collect(
+    folder: Path, env: EnvConfig, config: CollectConfig, compression: str = "none"
+) -> tuple[int, int]:
     """Collect what is missing of a data set, or of the part of it that `config.shard` names.
 
     Part k of n is every n-th shard from the k-th, whole: n machines that collect one part each leave what one
@@ -40,6 +43,7 @@ def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, i
     Args:
         folder: gets `shard-00000.h5` and so on; whole shards that it has are kept, the rest is collected, and
             a last shard that holds fewer episodes than are asked for now is collected again.
+        compression: of the frames in the shards that are written now (`worldjepa.data.compression`).
 
     Returns:
         Frames collected now, and frames of this part there in the end.
@@ -61,8 +65,9 @@ def collect(folder: Path, env: EnvConfig, config: CollectConfig) -> tuple[int, i
     world = make_env(env)
     check(config, world.action_space)
     world.close()
+    filters(compression, "pixels", ())
     with workplace(folder) as place:
-        new = _run(folder, place, env, config, missing, frames)
+        new = _run(folder, place, env, config, missing, frames, compression)
     return new, frames + new
 
 
@@ -103,7 +108,13 @@ def _frames(path: Path, expected: dict[str, Any], episodes: int) -> int:
 
 
 def _run(
-    folder: Path, place: Path, env: EnvConfig, config: CollectConfig, shards: list[int], frames_before: int
+    folder: Path,
+    place: Path,
+    env: EnvConfig,
+    config: CollectConfig,
+    shards: list[int],
+    frames_before: int,
+    compression: str,
 ) -> int:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
@@ -117,7 +128,7 @@ def _run(
     ):
         try:
             with ctrl_c_waits():
-                waiting = {pool.submit(_collect_shard, folder, place, i) for i in shards}
+                waiting = {pool.submit(_collect_shard, folder, place, i, compression) for i in shards}
             while waiting:
                 done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 if ctrl_c:
@@ -154,12 +165,12 @@ def _count() -> None:
         _Worker.counter.value += 1
 
 
-def _collect_shard(folder: Path, place: Path, index: int) -> None:
+def _collect_shard(folder: Path, place: Path, index: int, compression: str) -> None:
     config, path = _Worker.config, shard_path(folder, index)
     episodes = [collect_episode(_Worker.env, config, i, _count) for i in _episodes(config, index)]
     try:
         written = shard_path(place, index)
-        write_shard(written, common(episodes), about(_Worker.env_config, config))
+        write_shard(written, common(episodes), about(_Worker.env_config, config), compression=compression)
         os.replace(written, path)
         sync(folder)
     except (OSError, RuntimeError) as error:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from ..errors import UserError
+from .compression import filters
 from .provenance import Origin, checksum, describe
 from .shards import PER_EPISODE, Store, shard_path, stored_dtype, sync, write_shard
 
@@ -91,7 +92,13 @@ def episodes_of(store: Store, which: Iterable[int], columns: dict[str, np.dtype]
         }
 
 
-def write_shards(folder: Path, episodes: Iterable[Episode], origin: Origin, shard_episodes: int) -> int:
+def write_shards(
+    folder: Path,
+    episodes: Iterable[Episode],
+    origin: Origin,
+    shard_episodes: int,
+    compression: str = "none",
+) -> int:
     """Shards of so many episodes into a new folder; how many episodes there were.
 
     Raises:
@@ -101,18 +108,25 @@ def write_shards(folder: Path, episodes: Iterable[Episode], origin: Origin, shar
     with new_path(folder) as temporary:
         temporary.mkdir()
         while some := list(islice(remaining, shard_episodes)):
-            write_shard(shard_path(temporary, index), some, origin.about, origin)
+            write_shard(shard_path(temporary, index), some, origin.about, origin, compression)
             count, index = count + len(some), index + 1
     return count
 
 
-def write_file(path: Path, episodes: Iterable[Episode], origin: Origin | None, rows: int | None) -> int:
+def write_file(
+    path: Path,
+    episodes: Iterable[Episode],
+    origin: Origin | None,
+    rows: int | None,
+    compression: str = "none",
+) -> int:
     """One HDF5 file in the published columns; how many episodes there were.
 
     Args:
         origin: kept in the file, with checksums; None: left away, as stable-worldmodel has none.
         rows: frames of all episodes together: columns are contiguous, which is read fastest. None: columns
             grow by one row a chunk, as stable-worldmodel's writer makes and extends them.
+        compression: of the frames (`worldjepa.data.compression`).
 
     Raises:
         UserError: the file is there already, or can't be written.
@@ -127,7 +141,7 @@ def write_file(path: Path, episodes: Iterable[Episode], origin: Origin | None, r
             lengths.append(len(episode["action"]))
             for name, values in {**episode, "step_idx": np.arange(lengths[-1])}.items():
                 if name not in sums:
-                    _create(file, name, values, rows)
+                    _create(file, name, values, rows, filters(compression, name, values.shape[1:]))
                 if rows is None:
                     file[name].resize(first + len(values), axis=0)
                 file[name][first : first + len(values)] = values
@@ -143,12 +157,12 @@ def write_file(path: Path, episodes: Iterable[Episode], origin: Origin | None, r
     return len(lengths)
 
 
-def _create(file: h5py.File, name: str, values: np.ndarray, rows: int | None) -> None:
+def _create(file: h5py.File, name: str, values: np.ndarray, rows: int | None, how: dict[str, Any]) -> None:
     row, dtype = values.shape[1:], stored_dtype(values.dtype)
     if rows is None:
-        file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(1, *row))
+        file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), **how | {"chunks": (1, *row)})
     else:
-        file.create_dataset(name, (rows, *row), dtype)
+        file.create_dataset(name, (rows, *row), dtype, **how)
 
 
 def joint_origin(stores: Sequence[Store]) -> Origin:

@@ -19,6 +19,7 @@ from h5py import h5o
 
 from ..errors import UserError
 from .columns import Column, FileMap, column
+from .compression import filters
 from .provenance import SCHEMA, Origin, checksum, describe, made_here
 
 PER_EPISODE = ("ep_len", "ep_offset")
@@ -28,7 +29,11 @@ MAPPED_BYTES = 1 << 30
 
 
 def write_shard(
-    path: Path, episodes: Sequence[dict[str, np.ndarray]], about: dict[str, Any], origin: Origin | None = None
+    path: Path,
+    episodes: Sequence[dict[str, np.ndarray]],
+    about: dict[str, Any],
+    origin: Origin | None = None,
+    compression: str = "none",
 ) -> None:
     """Write one shard, whole or not at all.
 
@@ -37,6 +42,10 @@ def write_shard(
         episodes: of each, its columns, all (T, ...) with one T.
         about: what is needed to collect it again, JSON; kept in the attribute `about`.
         origin: of data that were collected earlier, in place of `about`.
+        compression: of the frames (`worldjepa.data.compression`).
+
+    Raises:
+        UserError: the package that compresses is not installed.
     """
     lengths = np.array([len(episode["action"]) for episode in episodes], np.int64)
     columns = {name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]}
@@ -47,7 +56,8 @@ def write_shard(
     with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
         describe(file, origin or made_here(about))
         for name, values in columns.items():
-            stored = file.create_dataset(name, data=values, dtype=stored_dtype(values.dtype))
+            how = filters(compression, name, values.shape[1:])
+            stored = file.create_dataset(name, data=values, dtype=stored_dtype(values.dtype), **how)
             stored.attrs["crc32"] = checksum(values)
     sync(temporary)
     os.replace(temporary, path)
