@@ -146,6 +146,9 @@ class Predictor(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(context, config.width)) if learnt else None
         self.blocks = nn.ModuleList(Block(config, context) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
+        if config.projector:
+            # Its BatchNorm takes the bias off again: the gradient is rounding alone, which Adam would follow.
+            self.norm.bias.requires_grad_(False)
         self.outward = (
             projector(config.width, projector_hidden, latent)
             if config.projector
@@ -179,7 +182,7 @@ class Predictor(nn.Module):
         fitting = horizon if self.position is None else min(horizon, self.context - seen + 1)
         ahead = self._cached(z, before, modulations, samples, fitting)
         if fitting < horizon:
-            ahead = self._by_windows(z, before, modulations, ahead)
+            ahead = self._by_windows(z, before, modulations, samples, ahead)
         return ahead.unflatten(0, (-1, samples))
 
     def _cached(
@@ -189,8 +192,8 @@ class Predictor(nn.Module):
         caches, seen = None, z.shape[1]
         if seen > 1:
             _, kept = self._run(z[:, :-1], before)
-            caches = [(k.repeat_interleave(samples, 0), v.repeat_interleave(samples, 0)) for k, v in kept]
-        latent, ahead = z[:, -1:].repeat_interleave(samples, 0), []
+            caches = [(_each(k, samples), _each(v, samples)) for k, v in kept]
+        latent, ahead = _each(z[:, -1:], samples), []
         for step in range(steps):
             now = [modulation[:, step : step + 1] for modulation in modulations]
             latent, caches = self._run(latent, now, caches, place=seen - 1 + step)
@@ -198,15 +201,15 @@ class Predictor(nn.Module):
         return torch.cat(ahead, 1)
 
     def _by_windows(
-        self, z: Tensor, before: list[Tensor], modulations: list[Tensor], ahead: Tensor
+        self, z: Tensor, before: list[Tensor], modulations: list[Tensor], samples: int, ahead: Tensor
     ) -> Tensor:
         """All predictions (B·S, H, D) from the first of them, each from the last C tokens."""
-        seen, samples = z.shape[1], len(ahead) // len(z)
-        tokens = torch.cat([z.repeat_interleave(samples, 0), ahead], 1)
+        seen = z.shape[1]
+        tokens = torch.cat([_each(z, samples), ahead], 1)
         everything = modulations
         if seen > 1:
             pairs = zip(before, modulations, strict=True)
-            everything = [torch.cat([old.repeat_interleave(samples, 0), new], 1) for old, new in pairs]
+            everything = [torch.cat([_each(old, samples), new], 1) for old, new in pairs]
         for last in range(tokens.shape[1], everything[0].shape[1] + 1):
             first = last - self.context
             window = [modulation[:, first:last] for modulation in everything]
@@ -234,3 +237,9 @@ class Predictor(nn.Module):
             x, cache = block(x, modulations[number], past, last and number == len(self.blocks) - 1)
             kept.append(cache)
         return self.outward(self.norm(x).flatten(0, 1)).unflatten(0, x.shape[:2]), kept
+
+
+def _each(x: Tensor, times: int) -> Tensor:
+    """Rows (B, ...), each so many times in a row, (B·times, ...)."""
+    # repeat_interleave says the same, but not so that it survives the way to ONNX.
+    return x.unsqueeze(1).expand(-1, times, *x.shape[1:]).flatten(0, 1)

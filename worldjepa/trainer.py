@@ -154,7 +154,7 @@ def _objective(model: Any, config: TrainConfig) -> Callable[[Batch], Losses]:
     if world_size() == 1:
         return loss
     return DistributedDataParallel(
-        _Loss(model, loss), broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        _Loss(model, loss), forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
     )
 
 

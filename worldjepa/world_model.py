@@ -103,7 +103,8 @@ class WorldModel(nn.Module):
     def prediction_error(self, z: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error of the next latents, from latents (B, C+1, D) and action blocks (B, C, k·A)."""
         predicted = self.predict(z[:, :-1], actions)
-        return (predicted.float() - z[:, 1:].float()).square().mean()
+        wide = torch.promote_types(z.dtype, torch.float32)
+        return (predicted.to(wide) - z[:, 1:].to(wide)).square().mean()
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Next-latent prediction error + λ · SIGReg at each time step over the batch.

@@ -58,7 +58,8 @@ def _train(config: Config) -> int:
         stopped = train(job.model, job.data, config.train, target, job.watch(target))
     finally:
         target.close()
-    step = int(target.newest_checkpoint().name)
+    # Rank 0 may still be writing it, where another is.
+    step = in_turn(lambda: int(target.newest_checkpoint().name))
     if stopped:
         say(f"{target.path}: stopped at step {step}; the same command goes on from there")
         # As a shell says it of a program that a signal ended: 130 after Ctrl-C, 143 after SIGTERM.

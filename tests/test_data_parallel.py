@@ -1,0 +1,250 @@
+"""Several processes make the training steps of one: the trainer whole, world models and images, and torchrun.
+
+A world size is spawned once: its ranks train every case into run folders, compared with one process's.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from moving_dot import dot_windows, write_dots
+from torch import Tensor, nn
+from toy_model import options, send
+
+from worldjepa.config import TrainConfig
+from worldjepa.data.images import from_arrays
+from worldjepa.data.order import WHOLE, Part
+from worldjepa.data.views import MultiCrop
+from worldjepa.data.windows import Windows
+from worldjepa.distributed import process_group, rank
+from worldjepa.errors import UserError
+from worldjepa.image_jepa import ImageJEPA
+from worldjepa.recipes import load_config
+from worldjepa.run import Run
+from worldjepa.trainer import train
+from worldjepa.world_model import WorldModel
+
+WORLDS = [2, 4]
+STEPS = 20
+NO_DROPOUT = ["model.predictor.dropout=0", "train.batch_size=16"]
+# Tolerance and learning rate. At 1e-3 these small models multiply float32's rounding tenfold in every step, on
+# one process as on several (its losses are then 1e-3 from float64's after 20 steps); at 1e-4 they do not.
+DTYPES = {"float64": (torch.float64, 1e-9, 1e-3), "float32": (torch.float32, 1e-5, 1e-4)}
+
+
+class In:
+    """Batches with their floating numbers in another dtype."""
+
+    def __init__(self, data: Any, dtype: torch.dtype):
+        self.data, self.dtype = data, dtype
+
+    def batches(
+        self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE
+    ) -> Iterator[dict[str, Tensor]]:
+        for batch in self.data.batches(batch_size, seed, first, part):
+            yield {n: v.to(self.dtype) if v.is_floating_point() else v for n, v in batch.items()}
+
+
+def job(mode: str, folder: Path, dots: Windows, dtype: torch.dtype) -> tuple[nn.Module, In, Run]:
+    """A model of random weights, its data, and its run folder."""
+    recipe = "smoke" if mode == "world_model" else "images_smoke"
+    config = load_config(recipe, [f"run={folder}", *NO_DROPOUT])
+    torch.manual_seed(3)
+    if mode == "world_model":
+        model, data = WorldModel(config, action_dim=2), dots
+    else:
+        pixels = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), np.uint8)
+        model = ImageJEPA(config)
+        data = MultiCrop(from_arrays("these", pixels), config.images, torch.device("cpu"))
+    run = Run.create_or_open(config) if rank() == 0 else Run(folder)
+    return model.to(dtype), In(data, dtype), run
+
+
+def schedule(name: str) -> TrainConfig:
+    """The clip is one that is felt."""
+    return options(steps=STEPS, batch_size=16, clip=0.3, learning_rate=DTYPES[name][2])
+
+
+def train_case(mode: str, folder: Path, dots: Windows, name: str) -> None:
+    model, data, run = job(mode, folder, dots, DTYPES[name][0])
+    train(model, data, schedule(name), run)
+    run.close()
+
+
+def as_rank(number: int, world: int, port: int, folder: str) -> None:
+    """One process of a world: every case in turn."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    root = Path(folder)
+    dots = dot_windows(root / "dots", frames=4, frameskip=5)
+    with process_group():
+        for mode in ("world_model", "images"):
+            for name in DTYPES:
+                train_case(mode, made(root / f"{mode}-{name}"), dots, name)
+        train_case("world_model", root / "begun-alone", dots, "float64")
+        wrong = options(batch_size=15)
+        model, data, run = job("world_model", root / "begun-alone", dots, torch.float64)
+        with pytest.raises(UserError, match=rf"batch_size=15: must be a multiple of the {world} processes"):
+            train(model, data, wrong, run)
+
+
+def made(folder: Path) -> Path:
+    """The folder of a run, made by rank 0 before another looks for it."""
+    if rank() == 0:
+        mode = folder.name.split("-")[0]
+        recipe = "smoke" if mode == "world_model" else "images_smoke"
+        Run.create_or_open(load_config(recipe, [f"run={folder}", *NO_DROPOUT]))
+    torch.distributed.barrier()
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def dots_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dots(tmp_path_factory.mktemp("dots") / "dots")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, dots_folder: Path) -> Path:
+    """The run folders of one process."""
+    root = tmp_path_factory.mktemp("alone")
+    dots = dot_windows(dots_folder, frames=4, frameskip=5)
+    for mode in ("world_model", "images"):
+        for name in DTYPES:
+            train_case(mode, root / f"{mode}-{name}", dots, name)
+    return root
+
+
+@pytest.fixture(scope="module", params=WORLDS, ids=lambda world: f"{world} processes")
+def together(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, dots_folder: Path
+) -> Path:
+    """The run folders of several; one was begun by one process and stopped after seven steps."""
+    root: Path = tmp_path_factory.mktemp("together")
+    (root / "dots").symlink_to(dots_folder)
+    dots = dot_windows(dots_folder, frames=4, frameskip=5)
+    model, data, run = job("world_model", root / "begun-alone", dots, torch.float64)
+    stop = [(1, lambda _, step: send(signal.SIGTERM) if step == 7 else None)]
+    assert train(model, data, schedule("float64"), run, stop) == signal.SIGTERM
+    run.close()
+    torch.multiprocessing.spawn(as_rank, (request.param, free_port(), str(root)), nprocs=request.param)
+    return root
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Relative, in the Euclidean norm."""
+    found, expected = found.double(), expected.double()
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-300))
+
+
+def weights_and_curve(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    run = Run(folder)
+    return run.load_weights(run.newest_checkpoint()), run.metrics()
+
+
+def assert_same_training(found: Path, expected: Path, dtype: str) -> None:
+    (weights, curve), (right, right_curve) = weights_and_curve(found), weights_and_curve(expected)
+    tolerance = DTYPES[dtype][1]
+    assert weights.keys() == right.keys()
+    if dtype == "float64":
+        for name, value in right.items():
+            assert difference(weights[name], value) <= tolerance, name
+    assert [row["step"] for row in curve] == [row["step"] for row in right_curve] == list(range(1, STEPS + 1))
+    for row, right_row in zip(curve, right_curve, strict=True):
+        for name in (n for n in right_row if n.startswith("train/") and n != "train/grad_norm"):
+            assert row[name] == pytest.approx(right_row[name], rel=tolerance), (row["step"], name)
+    losses = [row["train/loss"] for row in right_curve]
+    assert min(losses) < 0.95 * max(losses), "or the comparison would say little"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", ["world_model", "images"])
+def test_they_train_as_one_process_on_the_whole_batch(
+    together: Path, alone: Path, mode: str, dtype: str
+) -> None:
+    assert_same_training(together / f"{mode}-{dtype}", alone / f"{mode}-{dtype}", dtype)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["world_model", "images"])
+def test_what_they_trained_sees_held_out_frames_as_one_process_does(
+    together: Path, alone: Path, mode: str
+) -> None:
+    outputs = []
+    for root in (together, alone):
+        model = Run(root / f"{mode}-float32").load_model()
+        size = 32 if mode == "world_model" else 16
+        frames = torch.from_numpy(np.random.default_rng(9).integers(0, 256, (40, size, size, 3), np.uint8))
+        outputs.append(model.encode(frames) if mode == "world_model" else model.features(frames))
+    assert difference(*outputs) <= 1e-5
+
+
+def test_several_processes_go_on_where_one_stopped(together: Path, alone: Path) -> None:
+    assert_same_training(together / "begun-alone", alone / "world_model-float64", "float64")
+
+
+def test_the_first_rank_alone_writes(together: Path) -> None:
+    for folder in together.glob("*-*"):
+        events = list(folder.glob("events.out.tfevents.*"))
+        # The run that was begun alone has those of both.
+        assert len(events) <= (4 if folder.name == "begun-alone" else 2), folder
+        assert [p.name for p in Run(folder).checkpoints()] == [f"{STEPS:08d}"] or folder.name == "begun-alone"
+
+
+def test_the_slowest_rank_is_logged(together: Path) -> None:
+    for row in Run(together / "world_model-float64").metrics():
+        assert row["perf/slowest_rank"] in range(4)
+        assert row["perf/data_share"] <= row["perf/data_share_max"] <= 1
+
+
+def test_a_world_size_without_a_rank_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(UserError, match="WORLD_SIZE is set, RANK is not: start with torchrun"),
+        process_group(),
+    ):
+        pytest.fail("entered")
+
+
+# The command
+
+
+def torchrun(*words: str, processes: int = 2) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.run([*command, "-m", "worldjepa", *words], capture_output=True, text=True)
+
+
+def test_torchrun_trains_and_watches(tmp_path: Path, tiny_data: Path) -> None:
+    words = ["train", "smoke", f"data.path={tiny_data}", "train.device=cpu"]
+    done = torchrun(*words, f"run={tmp_path}/two")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith(f"{tmp_path}/two")]
+    assert len(lines) == 2
+    assert ", 2 processes; " in lines[0]
+    assert lines[1] == f"{tmp_path}/two: trained, 6 steps"
+    assert {"eval/success", "latent/rank"} <= {
+        name for row in Run(tmp_path / "two").metrics() for name in row
+    }
+
+
+def test_a_mistake_under_torchrun_is_said_once(tmp_path: Path, tiny_data: Path) -> None:
+    done = torchrun("train", "smoke", f"data.path={tiny_data}", f"run={tmp_path}/bad", "train.batch_size=15")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "must be a multiple of the 2 processes" in line]
+    assert len(said) == 1
+    assert "Traceback" not in done.stderr.split("torch.distributed.elastic")[0]
