@@ -54,6 +54,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "env.image_size collect.episodes collect.episode_length collect.shard_episodes data.frameskip "
         "collect.repeat_steps "
         "data.context model.latent model.projector_hidden model.encoder.width model.encoder.features "
+        "model.encoder.layers "
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
         "model.predictor.mlp_width model.sigreg.num_slices train.log_every train.evaluate_every "
         "train.keep_checkpoints train.accumulate plan.goals plan.goal_offset plan.budget plan.horizon "
@@ -64,7 +65,6 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
         "0 or more",
-        "model.encoder.layers "
         lambda v: v >= 0,
         "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
         "model.encoder.norm_eps model.encoder.register_tokens model.predictor.action_hidden "
