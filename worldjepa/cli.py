@@ -66,6 +66,10 @@ VERBS = {
         "published LeWorldModel weights into a run folder",
         ("name", "run", "env.", "data.frameskip", "data.context", "model.", "train.", "convert."),
     ),
+    "export": Verb(
+        "a trained model as programs (torch.export, ONNX) for other machines",
+        ("run", "env.", "plan.horizon", "plan.cost", "plan.distance", "export."),
+    ),
     "monitor": Verb("watch runs in TensorBoard", ("run", "monitor.")),
     "doctor": Verb(
         "check this machine: versions, device, OpenGL and its speed",

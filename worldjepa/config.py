@@ -76,6 +76,7 @@ class StoreConfig:
         "split: share of the episodes, drawn by data.split_seed, for store.to; the others go to its -rest",
     )
     image_size: int = option(0, "convert recordings: frames get this side, pixels; 0: as they are")
+    camera: str = option("", "convert LeRobot's: the feature that frames come from; empty: the only one")
     episodes: int = option(8, "show: how many episodes")
     compression: str = option(
         "none", "frames are kept as they are, or smaller without loss: gzip, lzf or blosc (needs hdf5plugin)"
@@ -224,6 +225,12 @@ class ConvertConfig:
 
 
 @dataclass
+class ExportConfig:
+    to: str = option("", "a new folder; by default the run's export/STEP, of its newest checkpoint")
+    onnx: bool = option(False, "beside torch's programs (.pt2) ONNX's; needs the packages of worldjepa[onnx]")
+
+
+@dataclass
 class MonitorConfig:
     host: str = option("localhost", "address that TensorBoard listens at")
     port: int = option(6006, "its port")
@@ -246,4 +253,5 @@ class Config:
     plan: PlanConfig = field(default_factory=PlanConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
