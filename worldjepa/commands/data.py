@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..data.environments import as_described, make_env
+from ..data.lerobot import INFO, LeRobot
 from ..data.provenance import made_here
 from ..data.recordings import read_recordings, recordings
 from ..data.rewrite import (
@@ -100,11 +101,16 @@ def split(config: Config) -> int:
 
 def convert(config: Config) -> int:
     source, target = Path(config.data.path), _target(config)
-    if source.is_dir() and not list(source.glob("shard-*.h5")):
+    size = {"image_size": config.store.image_size}
+    episodes: Iterable[Episode]
+    if (source / INFO).is_file():
+        data = LeRobot(source, config.store.camera)
+        episodes, total = data.read(**size), len(data.episodes)
+        origin = made_here({"lerobot": data.about | size})
+    elif source.is_dir() and not list(source.glob("shard-*.h5")):
         found = recordings(source)
-        episodes: Iterable[Episode] = read_recordings(found, config.store.image_size)
-        about = {"folder": source.name, "image_size": config.store.image_size}
-        total, origin = len(found), made_here({"recordings": about})
+        episodes = read_recordings(found, **size)
+        total, origin = len(found), made_here({"recordings": {"folder": source.name} | size})
     else:
         store = Store(source)
         episodes = episodes_of(store, range(len(store.lengths)), common_columns([store]))

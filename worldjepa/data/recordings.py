@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,14 +61,26 @@ def read_recordings(found: list[Recording], image_size: int) -> Iterator[dict[st
     Raises:
         UserError: a file can't be read, or is not like the first.
     """
-    first: dict[str, tuple[int, ...]] = {}
-    for recording in found:
-        frames = _frames(recording.frames, image_size)
-        episode = {"pixels": frames, **read_table(recording.table, len(frames))}
-        shapes = {name: values.shape[1:] for name, values in episode.items()}
-        first = first or shapes
-        if shapes != first:
-            raise UserError(f"{recording.frames}: has {_told(shapes)}, {found[0].frames} has {_told(first)}")
+    yield from alike((str(recording.frames), _episode(recording, image_size)) for recording in found)
+
+
+def _episode(recording: Recording, image_size: int) -> dict[str, np.ndarray]:
+    frames = _frames(recording.frames, image_size)
+    return {"pixels": frames, **read_table(recording.table, len(frames))}
+
+
+def alike(named: Iterable[tuple[str, dict[str, np.ndarray]]]) -> Iterator[dict[str, np.ndarray]]:
+    """Episodes, each with what messages call it, seen to have the same columns, rows of the same shape.
+
+    Raises:
+        UserError: one is not like the first.
+    """
+    first: tuple[str, dict[str, tuple[int, ...]]] | None = None
+    for name, episode in named:
+        shapes = {column: values.shape[1:] for column, values in episode.items()}
+        first = first or (name, shapes)
+        if shapes != first[1]:
+            raise UserError(f"{name}: has {_told(shapes)}, {first[0]} has {_told(first[1])}")
         yield episode
 
 
@@ -137,16 +149,20 @@ def _frames(path: Path, image_size: int) -> np.ndarray:
     try:
         if path.is_dir():
             frames = [imageio.imread(p, mode="RGB", plugin="pillow") for p in _pictures(path)]
-            frames = [_sized(frame, image_size) for frame in frames]
+            frames = [sized(frame, image_size) for frame in frames]
         else:
-            frames = [_sized(frame, image_size) for frame in _video(path)]
+            frames = [sized(frame, image_size) for frame in video_frames(path)]
         return np.stack(frames)
     except (OSError, ValueError, IndexError, RuntimeError) as error:
         raise UserError(f"{path}: can't be read ({' '.join(str(error).split())})") from None
 
 
-def _video(path: Path) -> Iterator[np.ndarray]:
-    """Every frame that a video stores, (H, W, 3) uint8; none is dropped or doubled to keep a rate."""
+def video_frames(path: Path) -> Iterator[np.ndarray]:
+    """Every frame that a video stores, (H, W, 3) uint8; none is dropped or doubled to keep a rate.
+
+    Raises:
+        OSError: it can't be decoded; the message is ffmpeg's.
+    """
     words = [get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(path)]
     words += ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "-"]
     with (
@@ -164,7 +180,8 @@ def _video(path: Path) -> Iterator[np.ndarray]:
             raise OSError(told.read().decode(errors="replace"))
 
 
-def _sized(frame: np.ndarray, size: int) -> np.ndarray:
+def sized(frame: np.ndarray, size: int) -> np.ndarray:
+    """A frame (H, W, 3) uint8, cut to its middle square and brought to this side; 0: as it is."""
     if not size:
         return np.ascontiguousarray(frame)
     height, width, _ = frame.shape
