@@ -18,7 +18,9 @@ from ..data.rewrite import (
     Episode,
     common_columns,
     episodes_of,
+    fill,
     joint_origin,
+    new_paths,
     refuse_existing,
     write_file,
     write_shards,
@@ -89,12 +91,12 @@ def split(config: Config) -> int:
     if share < 1:
         most, others = split_episodes(len(store.lengths), 1 - share, config.data.split_seed)
         parts = {target: most, target.with_name(f"{target.name}-rest"): others}
-    for path in parts:
-        refuse_existing(path)
     columns, origin = common_columns([store]), joint_origin([store])
-    for path, which in parts.items():
-        with _progress(episodes_of(store, which, columns), len(which)) as episodes:
-            write_shards(path, episodes, origin, config.collect.shard_episodes, config.store.compression)
+    with new_paths(*parts) as folders:
+        for folder, which in zip(folders, parts.values(), strict=True):
+            with _progress(episodes_of(store, which, columns), len(which)) as episodes:
+                fill(folder, episodes, origin, config.collect.shard_episodes, config.store.compression)
+    for path in parts:
         print(_done(path))
     return 0
 

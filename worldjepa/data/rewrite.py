@@ -1,9 +1,7 @@
 """Episodes into new files: shards, one file, or stable-worldmodel's own layout; all of it, or nothing."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from ..errors import UserError
 from .compression import filters
 from .provenance import Origin, checksum, describe
 from .shards import PER_EPISODE, Store, shard_path, stored_dtype, sync, write_shard
+from .workplace import workplace
 
 # Made anew wherever episodes are written.
 COUNTED = ("step_idx", *PER_EPISODE)
@@ -25,28 +24,29 @@ Episode = dict[str, np.ndarray]
 
 
 @contextmanager
-def new_path(target: Path) -> Iterator[Path]:
-    """A temporary path beside the target, for a file or folder that gets the target's name once it is whole.
+def new_paths(*targets: Path) -> Iterator[list[Path]]:
+    """Temporary paths beside the targets, in one folder, for files or folders that get the targets' names,
+    all together, once all are whole. What a killed process left, the next one that writes there removes.
 
     Raises:
-        UserError: the target is there already, or can't be written.
+        UserError: a target is there already, or can't be written.
     """
-    refuse_existing(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync(temporary)
+    for target in targets:
         refuse_existing(target)
-        temporary.rename(target)
-        sync(target.parent)
+    folder = targets[0].parent
+    try:
+        with workplace(folder, f"store.to={targets[0]}") as place:
+            written = [place / f"new-{target.name}" for target in targets]
+            yield written
+            for path in written:
+                sync(path)
+            for target in targets:
+                refuse_existing(target)
+            for path, target in zip(written, targets, strict=True):
+                path.rename(target)
+            sync(folder)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{target}: can't be written: {' '.join(str(error).split())}") from None
-    finally:
-        with suppress(OSError):
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            temporary.unlink(missing_ok=True)
+        raise UserError(f"{targets[0]}: can't be written: {' '.join(str(error).split())}") from None
 
 
 def refuse_existing(target: Path) -> None:
@@ -93,23 +93,29 @@ def episodes_of(store: Store, which: Iterable[int], columns: dict[str, np.dtype]
 
 
 def write_shards(
-    folder: Path,
-    episodes: Iterable[Episode],
-    origin: Origin,
-    shard_episodes: int,
-    compression: str = "none",
+    folder: Path, episodes: Iterable[Episode], origin: Origin, shard_episodes: int, compression: str = "none"
 ) -> int:
     """Shards of so many episodes into a new folder; how many episodes there were.
+
+    Args:
+        compression: of the frames (`worldjepa.data.compression`).
 
     Raises:
         UserError: the folder is there already, or can't be written.
     """
+    with new_paths(folder) as (temporary,):
+        return fill(temporary, episodes, origin, shard_episodes, compression)
+
+
+def fill(
+    folder: Path, episodes: Iterable[Episode], origin: Origin, shard_episodes: int, compression: str
+) -> int:
+    """The same into a folder of `new_paths`."""
+    folder.mkdir()
     remaining, count, index = iter(episodes), 0, 0
-    with new_path(folder) as temporary:
-        temporary.mkdir()
-        while some := list(islice(remaining, shard_episodes)):
-            write_shard(shard_path(temporary, index), some, origin.about, origin, compression)
-            count, index = count + len(some), index + 1
+    while some := list(islice(remaining, shard_episodes)):
+        write_shard(shard_path(folder, index), some, origin.about, origin, compression)
+        count, index = count + len(some), index + 1
     return count
 
 
@@ -131,7 +137,7 @@ def write_file(
     Raises:
         UserError: the file is there already, or can't be written.
     """
-    with new_path(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    with new_paths(path) as (temporary,), h5py.File(temporary, "w", libver="latest") as file:
         if origin is not None:
             describe(file, origin)
         lengths: list[int] = []

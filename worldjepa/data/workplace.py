@@ -1,4 +1,4 @@
-"""Where a collection writes what is not whole yet: a folder of its own, locked for as long as it lives."""
+"""Where data are written that are not whole yet: a folder apart, locked for as long as its maker lives."""
 
 import contextlib
 import fcntl
@@ -14,14 +14,15 @@ LIVE, LOCK = ".collect-", "lock"
 
 
 @contextlib.contextmanager
-def workplace(folder: Path) -> Iterator[Path]:
-    """A new folder inside a data folder, for one collection; gone at its end.
+def workplace(folder: Path, option: str = "") -> Iterator[Path]:
+    """A new folder inside a folder that data are written to, for one that writes; gone at its end.
 
     A killed collection leaves its folder, but not its lock, which the system takes back: what is found
     without a lock is removed here. Where the file system has no locks, nobody's folder is.
 
     Args:
-        folder: the data folder; made where it is missing.
+        folder: made where it is missing.
+        option: what named it, for the message; by default data.path.
 
     Raises:
         UserError: it can't be written.
@@ -31,7 +32,7 @@ def workplace(folder: Path) -> Iterator[Path]:
         remove_left_overs(folder)
         place, lock = _make(folder)
     except OSError as error:
-        raise UserError(f"data.path={folder}: can't be written: {error.strerror}") from None
+        raise UserError(f"{option or f'data.path={folder}'}: can't be written: {error.strerror}") from None
     try:
         yield place
     finally:
