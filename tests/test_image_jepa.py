@@ -183,3 +183,15 @@ def test_it_learns_classes_nobody_told_and_without_sigreg_it_collapses() -> None
 
 def test_the_projector_ends_without_normalisation() -> None:
     assert isinstance(small().projector[-1], nn.Linear)
+
+
+def test_of_several_layers_the_loss_sees_the_last_alone() -> None:
+    batch = some_views(24)
+    torch.manual_seed(0)
+    one = small("images.global_size=24")
+    torch.manual_seed(0)
+    three = small("images.global_size=24", "model.encoder.layers=3")
+    torch.testing.assert_close(one.loss(batch), three.loss(batch))
+    assert (one.num_features, three.num_features) == (64, 64 + 32 + 16)
+    images = batch["global"][0]
+    torch.testing.assert_close(three.eval().features(images)[:, :64], one.eval().features(images))

@@ -167,7 +167,8 @@ class ClassTokens(nn.Module):
         if getattr(model, "cls_token", None) is None or not hasattr(model, "forward_intermediates"):
             raise UserError(f"model.encoder.layers={config.layers}: {config.name} has no class token")
         self.model, self.layers = model, config.layers
-        self.num_features: int = config.layers * model.embed_dim  # type: ignore[operator,assignment]
+        self.num_last: int = model.embed_dim  # type: ignore[assignment]
+        self.num_features = config.layers * self.num_last
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, layers · width)."""
@@ -196,6 +197,7 @@ class Encoder(nn.Module):
         self.num_features: int = self.backbone.num_features  # type: ignore[assignment]
         self.register_buffer("mean", 255 * torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+        self.num_last: int = getattr(self.backbone, "num_last", self.num_features)
 
     parts: int = 1
 

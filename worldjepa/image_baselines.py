@@ -56,7 +56,7 @@ class Supervised(ImageJEPA):
         super().__init__(config)
         # In the projector's place: what the loss reads is thrown away as usual.
         self.latent = classes
-        self.projector = nn.Sequential(nn.Linear(self.num_features, classes))
+        self.projector = nn.Sequential(nn.Linear(self.encoder.num_last, classes))
 
     def objective(self, z: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         scores = z[: len(batch["global"])]
@@ -84,7 +84,7 @@ class Taught(ImageJEPA):
         hidden, latent = config.model.projector_hidden, config.model.latent
         self.predictor = projector(latent, hidden, latent) if self.predicts else nn.Identity()
         if self.teaches:
-            self.teacher = Averaged([self.encoder, self.projector], self.rival.momentum)
+            self.teacher = Averaged([self.encoder, self.last_layer, self.projector], self.rival.momentum)
 
     def targets(self, z: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Latents (V_g, B, D) of the global views that the others are compared with."""

@@ -10,6 +10,17 @@ from .errors import UserError
 from .sigreg import EppsPulley, SIGReg
 
 
+class First(nn.Module):
+    """(N, F) to its first columns."""
+
+    def __init__(self, columns: int):
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.columns]
+
+
 class ImageJEPA(nn.Module):
     """An encoder and a projector, trained on views of images: no predictor, no teacher, no stop-gradient.
     The projector serves the loss alone; what is used afterwards are the encoder's features.
@@ -36,7 +47,8 @@ class ImageJEPA(nn.Module):
         self.encoder = Encoder(model.encoder, images.global_size, sizes)
         self.encoder.parts = config.train.accumulate
         self.num_features = self.encoder.num_features
-        self.projector = projector(self.num_features, model.projector_hidden, model.latent)
+        self.last_layer = First(self.encoder.num_last)
+        self.projector = projector(self.encoder.num_last, model.projector_hidden, model.latent)
         self.sigreg = SIGReg(EppsPulley(model.sigreg.t_max, model.sigreg.knots), model.sigreg.num_slices)
 
     def features(self, images: Tensor) -> Tensor:
@@ -50,6 +62,10 @@ class ImageJEPA(nn.Module):
             raise UserError(f"features: images are {tuple(images.shape)}, not (N, H, W, 3) or (N, H, W, 1)")
         return self.encoder(images)
 
+    def project(self, features: Tensor) -> Tensor:
+        """Features (N, F) to latents (N, D), from those of the encoder's last layer."""
+        return self.projector(self.last_layer(features))
+
     def embed_views(self, views: list[Tensor]) -> Tensor:
         """Latents of views (V_i, B, h_i, w_i, C), in their order, (ΣV_i, B, D). Views of one size go through
         the encoder in one batch, and all of them together through the projector."""
@@ -61,7 +77,7 @@ class ImageJEPA(nn.Module):
             together = self.features(torch.cat([views[i].flatten(0, 1) for i in indices]))
             parts = together.split([views[i].shape[0] * views[i].shape[1] for i in indices])
             features |= dict(zip(indices, parts, strict=True))
-        z = self.projector(torch.cat([features[i] for i in range(len(views))]))
+        z = self.project(torch.cat([features[i] for i in range(len(views))]))
         return z.view(-1, views[0].shape[1], self.latent)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ class EncoderConfig:
     norm_eps: float = option(0.0, "timm ViT: ε of its LayerNorms; 0: the model's own")
     layers: int = option(
         1,
-        "features are those of so many last layers side by side: resnet's blocks, a timm ViT's class tokens",
+        "features are those of so many last layers side by side: resnet's blocks, a timm ViT's class tokens; "
+        "of images the loss sees the last one's alone",
     )
     register_tokens: int = option(0, "timm ViT: tokens beside the patches for what is of none (2309.16588)")
     init: str = option("", "a run folder whose encoder the weights are taken from before the first step")

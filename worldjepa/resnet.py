@@ -52,7 +52,7 @@ class ResNetEncoder(nn.Module):
             ResidualBlock(c_in, c_out, 1 if index == 0 else 2)
             for index, (c_in, c_out) in enumerate(pairwise(channels))
         )
-        self.num_features = sum(channels[-layers:])
+        self.num_features, self.num_last = sum(channels[-layers:]), channels[-1]
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:

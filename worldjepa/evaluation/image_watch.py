@@ -32,7 +32,7 @@ def watch_embeddings(run: Run, pixels: Tensor) -> Callable[[ImageJEPA, int], Non
     def callback(model: ImageJEPA, step: int) -> None:
         device = next(model.parameters()).device
         features = model.features(fit(pixels.to(device), model.image_size))
-        z = model.projector(features).float()
+        z = model.project(features).float()
         smallest, mean = spread(z)
         scalars = {"latent/rank": rank_me(z), "latent/std_min": smallest, "latent/std_mean": mean}
         scalars["latent/feature_rank"] = rank_me(features.float())
