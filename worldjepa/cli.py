@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
+    if int(os.environ.get("RANK", "0")) > 0:
+        # What all ranks complain of, rank 0 says; torchrun ends the others before they say it too.
+        time.sleep(5)
     print(f"worldjepa: {' '.join(message.splitlines())}", file=sys.stderr)
     return 2
 
