@@ -10,9 +10,11 @@ import torch
 from ..config import Config, PlanConfig
 from ..data.shards import Store
 from ..data.windows import Windows, split_episodes
+from ..distributed import process_group, rank
 from ..errors import UserError
 from ..evaluation.figures import plan_figure, plan_table
-from ..evaluation.goals import Goals, Outcome, Policy, play, sample_goals, summary
+from ..evaluation.goals import Goals, Outcome, Policy, sample_goals, summary
+from ..evaluation.goals_over_ranks import play_over_ranks
 from ..evaluation.pictures import add_gif, film, write_film
 from ..evaluation.planner import latent_planner
 from ..evaluation.policies import RandomPolicy, TrueDynamics
@@ -28,6 +30,12 @@ from .train import goal_env, open_store
 
 
 def run(config: Config) -> int:
+    """Under torchrun every rank plays its part of the goals; the first one writes."""
+    with process_group():
+        return _plan(config)
+
+
+def _plan(config: Config) -> int:
     target = Run(config.run)
     device = choose_device(config.train)
     model = target.load_world_model(device)
@@ -44,8 +52,11 @@ def run(config: Config) -> int:
     results = target.result(name, about)
     if results is None:
         results = {**about, **_evaluate(config, target, model, device)}
-        target.write_json(name, results)
-        write_text(target.evaluation / f"{name}.csv", _csv(results["episodes"]))
+        if rank() == 0:
+            target.write_json(name, results)
+            write_text(target.evaluation / f"{name}.csv", _csv(results["episodes"]))
+    if rank() > 0:
+        return 0
     plan_figure(target.evaluation / f"{name}.json")
     print(plan_table(results))
     for suffix in ("json", "csv", "png", "mp4", "gif"):
@@ -98,7 +109,8 @@ def _play_all(
     plan, space, frameskip = config.plan, env.action_space, config.data.frameskip
 
     def outcome(name: str, policy: Policy, goals: Goals, record: int = 0) -> Outcome:
-        return play(env, goals, policy, plan.budget, record, name, plan.tolerance, plan.hold)
+        rules = {"tolerance": plan.tolerance, "hold": plan.hold}
+        return play_over_ranks(env, goals, policy, plan.budget, record, name, **rules)
 
     floor = RandomPolicy(space.low, space.high, frameskip, plan.seed)
     outcomes = {"random actions": outcome("random actions", floor, goals)}
@@ -151,7 +163,7 @@ def _csv(episodes: list[dict[str, Any]]) -> str:
 
 
 def _write_pictures(target: Run, name: str, outcome: Outcome, env: Any, step: int) -> None:
-    if not outcome.frames:
+    if not outcome.frames or rank() > 0:
         return
     target.evaluation.mkdir(exist_ok=True)
     pictures = film(

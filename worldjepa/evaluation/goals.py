@@ -35,8 +35,11 @@ class Goals:
     already_there: int
 
     def first(self, count: int) -> "Goals":
+        return self.part(slice(count))
+
+    def part(self, part: slice) -> "Goals":
         return Goals(
-            self.start[:count], self.goal[:count], self.episode[:count], self.step[:count], self.already_there
+            self.start[part], self.goal[part], self.episode[part], self.step[part], self.already_there
         )
 
     def __len__(self) -> int:

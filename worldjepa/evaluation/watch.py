@@ -13,7 +13,8 @@ from ..run import Run
 from ..trainer import Callback
 from ..world_model import WorldModel
 from .geometry import rank_me, spread
-from .goals import play, sample_goals, summary
+from .goals import sample_goals, summary
+from .goals_over_ranks import play_over_ranks
 from .pictures import tile
 from .planner import latent_planner
 
@@ -69,7 +70,8 @@ def watch_goals(
     def callback(model: WorldModel, step: int) -> None:
         agent = latent_planner(config, store, model, env.action_space)
         label = f"goals at step {step}"
-        outcome = play(env, goals, agent, plan.budget, 8, label, plan.tolerance, plan.hold)
+        rules = {"tolerance": plan.tolerance, "hold": plan.hold}
+        outcome = play_over_ranks(env, goals, agent, plan.budget, 8, label, **rules)
         row = summary(outcome)
         run.log(step, {"eval/success": row["success"], "eval/median_final_error": row["median_final_error"]})
         rows = [
