@@ -15,7 +15,7 @@ from worldjepa.evaluation.goals_over_ranks import play_over_ranks
 def each_part(
     monkeypatch: pytest.MonkeyPatch, ranks: int, *values: Any, **rules: Any
 ) -> list[Outcome | None]:
-    """What each of several ranks plays; they are taken one after the other, in this process, the last first: it
+    """What each of several ranks plays, one after the other in this process, the last first, since it
     is never without goals."""
     parts: list[Outcome | None] = []
     monkeypatch.setattr(goals_over_ranks, "world_size", lambda: ranks)

@@ -120,7 +120,7 @@ def test_a_training_is_watched(empty_run: Run, dots: Path) -> None:
     settings = config(empty_run, "train.evaluate_goals=2", "plan.goal_offset=8")
     model, windows = WorldModel(settings, action_dim=2), dot_windows(dots, CONTEXT + 1, 2)
     watched = callbacks(empty_run, settings, DotWorld(), Store(dots), np.arange(6))
-    assert train(model, windows, options(steps=5, batch_size=16, log_every=2), empty_run, watched)
+    assert not train(model, windows, options(steps=5, batch_size=16, log_every=2), empty_run, watched)
     empty_run.close()
     logged = {name: [] for row in empty_run.metrics() for name in row}
     for row in empty_run.metrics():
