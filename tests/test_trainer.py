@@ -52,7 +52,7 @@ def test_learning_rate_peaks_after_the_warm_up_and_ends_near_zero() -> None:
 
 def test_weight_decay_is_for_matrices_and_kernels_alone() -> None:
     model = WorldModel(load_config("smoke"), action_dim=2)
-    model.encoder.backbone.head.bias.requires_grad = False
+    model.projector[-1].bias.requires_grad = False
     decayed, free = build_optimizer(model, options(weight_decay=0.03)).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.03, 0)
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -169,7 +169,10 @@ def test_the_best_checkpoint_stays(empty_run: Run, name: str, best: int) -> None
     watch = [(2, lambda _, step: empty_run.log(step, {"eval/success": scores[step]}))]
     train(Slope(), Nothing(), options(best=name, keep_checkpoints=1), empty_run, watch)
     assert [path.name for path in empty_run.checkpoints()] == ["00000010"]
-    assert empty_run.load_trainer_state(empty_run.path / "checkpoints/best")["step"] == best
+    chosen = {name: Run(empty_run.path, name).chosen_step() for name in ("newest", "best", "10")}
+    assert chosen == {"newest": 10, "best": best, "10": 10}
+    with pytest.raises(UserError, match=r"checkpoint=7: .*run has no such one; by steps it has 10"):
+        Run(empty_run.path, "7").chosen_step()
 
 
 def test_after_a_resume_only_what_is_better_than_before_counts(empty_run: Run) -> None:

@@ -57,11 +57,20 @@ VERBS = {
     ),
     "plan": Verb(
         "plan to held-out goal images and report success",
-        ("run", "env.protocol", "data.path", "plan.", "train.device", "train.precision", "train.threads"),
+        (
+            "run",
+            "checkpoint",
+            "env.protocol",
+            "data.path",
+            "plan.",
+            "train.device",
+            "train.precision",
+            "train.threads",
+        ),
     ),
     "probe": Verb(
         "read physical quantities from frozen latents, or classes from image features",
-        ("run", "data.path", "images.root", "probe.", "train.device", "train.threads"),
+        ("run", "checkpoint", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
     "convert": Verb(
         "published LeWorldModel weights into a run folder",
@@ -69,7 +78,7 @@ VERBS = {
     ),
     "export": Verb(
         "a trained model as programs (torch.export, ONNX) for other machines",
-        ("run", "env.", "plan.horizon", "plan.cost", "plan.distance", "export."),
+        ("run", "checkpoint", "env.", "plan.horizon", "plan.cost", "plan.distance", "export."),
     ),
     "monitor": Verb("watch runs in TensorBoard", ("run", "monitor.")),
     "doctor": Verb(

@@ -240,6 +240,10 @@ class MonitorConfig:
 class Config:
     name: str = option("reacher", "names the data and run folders")
     run: str = option("runs/${name}", "the run folder")
+    checkpoint: str = option(
+        "newest",
+        "which of the run's checkpoints is looked at: newest, best (train.best), or a step that is there",
+    )
     mode: str = option(
         "world_model", "what is trained: a world_model on rollouts, or an encoder on images (LeJEPA)"
     )

@@ -134,8 +134,12 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("from 0 to 0.5", lambda v: 0 <= v <= 0.5, "images.hue"),
     ("a run folder, or nothing", lambda _: True, "model.encoder.init"),
+    (
+        "newest, best or a step",
+        lambda v: v in ("newest", "best") or v.isdecimal(),
+        "checkpoint",
+    ),
     ("a scalar's name, or nothing", lambda _: True, "train.best"),
-    ("true or false", lambda _: True, "train.compile"),
     ("a file, or nothing", lambda _: True, "convert.weights"),
     ("numbers with commas between", bool, "convert.action_mean convert.action_std"),
     ("some text", bool, "images.data images.root"),

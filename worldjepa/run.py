@@ -25,9 +25,9 @@ from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
-    "name", "run", "collect.", "store.", "plan.", "probe.", "convert.", "monitor.", "env.protocol",
-    "data.path", "images.root", "train.log_every", "train.evaluate", "train.checkpoint", "train.keep",
-    "train.device", "train.threads",
+    "name", "run", "checkpoint", "collect.", "store.", "plan.", "probe.", "convert.", "export.", "monitor.",
+    "env.protocol", "data.path", "images.root", "train.log_every", "train.evaluate", "train.checkpoint",
+    "train.keep", "train.best", "train.device", "train.threads", "train.compile",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class Run:
 
     Args:
         path: the folder.
+        checkpoint: which one is chosen, newest, best or a step.
 
     Attributes:
         latest: the scalars logged last, by name.
@@ -44,8 +45,8 @@ class Run:
         UserError: it is no run folder.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, checkpoint: str = "newest"):
+        self.path, self.choice = Path(path), checkpoint
         if not self.path.is_dir():
             raise UserError(f"{path}: no run there; `worldjepa train` makes one")
         self.config = load_config(f"{self.path}/")
@@ -187,8 +188,26 @@ class Run:
             raise UserError(f"{self.path}: has no checkpoint yet; `worldjepa train {self.path}` makes one")
         return checkpoints[-1]
 
+    def chosen_checkpoint(self) -> Path:
+        """Raises UserError where it is not there."""
+        if self.choice == "newest":
+            return self.newest_checkpoint()
+        name = self.choice if self.choice == "best" else f"{int(self.choice):08d}"
+        checkpoint = self.path / "checkpoints" / name
+        if not checkpoint.is_dir():
+            there = ", ".join(str(int(path.name)) for path in self.checkpoints()) or "none"
+            raise UserError(f"checkpoint={self.choice}: {self.path} has no such one; by steps it has {there}")
+        return checkpoint
+
+    def chosen_step(self) -> int:
+        """After which step the chosen checkpoint was saved."""
+        checkpoint = self.chosen_checkpoint()
+        if checkpoint.name.isdecimal():
+            return int(checkpoint.name)
+        return int(self.load_trainer_state(checkpoint)["step"])
+
     def load_model(self, device: str | torch.device = "cpu") -> WorldModel | ImageJEPA:
-        """The model at the newest checkpoint, of the kind that `mode` says, in evaluation mode.
+        """The model at the chosen checkpoint, of the kind that `mode` says, in evaluation mode.
 
         Raises:
             UserError: there is no checkpoint, or it is damaged or of another model.
@@ -198,7 +217,7 @@ class Run:
 
     def load_world_model(self, device: str | torch.device = "cpu") -> WorldModel:
         """As `load_model`, where nothing but a world model will do."""
-        checkpoint = self.newest_checkpoint()
+        checkpoint = self.chosen_checkpoint()
         weights = self.load_weights(checkpoint)
         if "action_encoder.mean" not in weights:
             raise UserError(f"{checkpoint}: holds no world model")
@@ -208,7 +227,7 @@ class Run:
 
     def load_image_model(self, device: str | torch.device = "cpu") -> ImageJEPA:
         """As `load_model`, where nothing but an image encoder will do."""
-        checkpoint = self.newest_checkpoint()
+        checkpoint = self.chosen_checkpoint()
         if self.config.mode != "images":
             raise UserError(f"{checkpoint}: of mode={self.config.mode}, not images")
         weights = self.load_weights(checkpoint)

@@ -78,7 +78,7 @@ class Program(NamedTuple):
 
 
 def run(config: Config) -> int:
-    target, options = Run(config.run), config.export
+    target, options = Run(config.run, config.checkpoint), config.export
     if options.onnx:
         _require_onnx()
     if config.plan.distance != "plain":
@@ -88,7 +88,7 @@ def run(config: Config) -> int:
         # Kernels may be channels-last, which is written with a warning.
         tensor.data = tensor.data.contiguous()
     about = _about(config, target, model)
-    folder = Path(options.to) if options.to else target.path / "export" / target.newest_checkpoint().name
+    folder = Path(options.to) if options.to else target.path / "export" / target.chosen_checkpoint().name
     if not _is_there(folder, about):
         _write(folder, about, _programs(model, config.plan), options.onnx)
     print(*(folder / name for name in about["files"]), folder / ABOUT, sep="\n")
@@ -126,7 +126,7 @@ def _about(config: Config, target: Run, model: WorldModel | ImageJEPA) -> dict[s
     programs = _programs(model, config.plan)
     about: dict[str, Any] = {
         "run": config.name,
-        "checkpoint": int(target.newest_checkpoint().name),
+        "checkpoint": target.chosen_step(),
         "torch": torch.__version__,
         "files": [f"{program.name}.{kind}" for program in programs for kind in kinds],
         "programs": {

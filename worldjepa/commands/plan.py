@@ -36,7 +36,7 @@ def run(config: Config) -> int:
 
 
 def _plan(config: Config) -> int:
-    target = Run(config.run)
+    target = Run(config.run, config.checkpoint)
     device = choose_device(config.train)
     model = target.load_world_model(device)
     precision = choose_precision(config.train, device)
@@ -46,7 +46,7 @@ def _plan(config: Config) -> int:
     about = {
         "options": dataclasses.asdict(config.plan) | {"protocol": config.env.protocol},
         "precision": str(precision).removeprefix("torch."),
-        "checkpoint": int(target.checkpoints()[-1].name),
+        "checkpoint": target.chosen_step(),
     }
     name = file_name(config.plan)
     results = target.result(name, about)
@@ -85,7 +85,7 @@ def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.devi
     planner = latent_planner(config, store, model, env.action_space)
     outcomes = _play_all(config, env, goals, planner, _rivals(config, store, model, env), device)
     rows = {name: summary(outcome) for name, outcome in outcomes.items()}
-    step = int(target.checkpoints()[-1].name)
+    step = target.chosen_step()
     name = file_name(plan)
     _write_pictures(target, name, outcomes["world model"], env, step)
     target.writer.add_scalar(f"eval/{name}_success", rows["world model"]["success"], step)

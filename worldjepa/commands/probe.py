@@ -22,10 +22,10 @@ from .train import data_env, open_images, open_store
 
 
 def run(config: Config) -> int:
-    target = Run(config.run)
+    target = Run(config.run, config.checkpoint)
     device = choose_device(config.train)
     images = target.config.mode == "images"
-    about = {"options": dataclasses.asdict(config.probe), "checkpoint": int(target.newest_checkpoint().name)}
+    about = {"options": dataclasses.asdict(config.probe), "checkpoint": target.chosen_step()}
     results = target.result("probe", about)
     if results is None:
         evaluate = _evaluate_images if images else _evaluate
