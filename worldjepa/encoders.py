@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .errors import UserError
+from .linear import Linear, fuse_attention, through_onednn
 from .model_config import EncoderConfig
 from .resnet import ResNetEncoder
 
@@ -50,7 +51,7 @@ class ConvEncoder(nn.Module):
                 for index, (c_in, c_out) in enumerate(pairwise(channels))
             )
         )
-        self.head = nn.Linear(channels[-1] * (image_size // 16) ** 2, features, bias=False)
+        self.head = Linear(channels[-1] * (image_size // 16) ** 2, features, bias=False)
         self.num_features = features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,6 +118,7 @@ def _build_timm(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
                 module.eps = config.norm_eps
     model.num_features = features[1]
     _still_what_nothing_moves(model)
+    through_onednn(model)
     return ClassTokens(model, config) if config.layers > 1 else model
 
 
@@ -195,9 +197,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = build_encoder(config, image_size, sizes)
         self.num_features: int = self.backbone.num_features  # type: ignore[assignment]
+        self.num_last: int = getattr(self.backbone, "num_last", self.num_features)
         self.register_buffer("mean", 255 * torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
-        self.num_last: int = getattr(self.backbone, "num_last", self.num_features)
 
     parts: int = 1
 
@@ -218,6 +220,8 @@ class Encoder(nn.Module):
     def _features(self, frames: Tensor) -> Tensor:
         # As stored, frames are channels-last, which is what convolutions like best; views are made so.
         normalised = (frames.permute(0, 3, 1, 2) - self.mean) / self.std
+        # In half precision on a CPU torch's fused attention takes three times as long as products and softmax.
+        fuse_attention(self.backbone, not (frames.device.type == "cpu" and torch.is_autocast_enabled("cpu")))
         return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
 
 
@@ -240,8 +244,8 @@ def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
     """LeWM's MLP with BatchNorm, (N, width_in) to (N, width_out): the last layer is linear, so that SIGReg is
     free to shape its output, which a LayerNorm at the end of a ViT would forbid."""
     return nn.Sequential(
-        nn.Linear(width_in, hidden, bias=False),
+        Linear(width_in, hidden, bias=False),
         nn.BatchNorm1d(hidden),
         nn.GELU(),
-        nn.Linear(hidden, width_out),
+        Linear(hidden, width_out),
     )

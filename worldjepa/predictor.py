@@ -6,6 +6,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .encoders import projector
+from .linear import Linear
 from .model_config import PredictorConfig
 
 
@@ -29,9 +30,9 @@ class ActionEncoder(nn.Module):
         self.register_buffer("mean", torch.zeros(action_dim))
         self.register_buffer("std", torch.ones(action_dim))
         self.mlp = nn.Sequential(
-            nn.Linear(frameskip * action_dim, hidden or width),
+            Linear(frameskip * action_dim, hidden or width),
             nn.SiLU(),
-            nn.Linear(hidden or width, width),
+            Linear(hidden or width, width),
         )
 
     def forward(self, actions: Tensor) -> Tensor:
@@ -65,17 +66,17 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6, elementwise_affine=False)
         self.inner1 = nn.LayerNorm(config.width) if config.inner_norms else nn.Identity()
         self.inner2 = nn.LayerNorm(config.width) if config.inner_norms else nn.Identity()
-        self.query = nn.Linear(config.width, inner, bias=False)
-        self.key_value = nn.Linear(config.width, 2 * inner, bias=False)
-        self.out = nn.Linear(inner, config.width)
+        self.query = Linear(config.width, inner, bias=False)
+        self.key_value = Linear(config.width, 2 * inner, bias=False)
+        self.out = Linear(inner, config.width)
         self.mlp = nn.Sequential(
-            nn.Linear(config.width, config.mlp_width),
+            Linear(config.width, config.mlp_width),
             nn.GELU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.mlp_width, config.width),
+            Linear(config.mlp_width, config.width),
             nn.Dropout(config.dropout),
         )
-        self.modulation = nn.Linear(config.width, 6 * config.width)
+        self.modulation = Linear(config.width, 6 * config.width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         relative = config.positions == "relative"
@@ -141,7 +142,7 @@ class Predictor(nn.Module):
     def __init__(self, config: PredictorConfig, latent: int, context: int, projector_hidden: int):
         super().__init__()
         self.context = context
-        self.inward = nn.Linear(latent, config.width) if latent != config.width else nn.Identity()
+        self.inward = Linear(latent, config.width) if latent != config.width else nn.Identity()
         learnt = config.positions == "learnt"
         self.position = nn.Parameter(0.02 * torch.randn(context, config.width)) if learnt else None
         self.blocks = nn.ModuleList(Block(config, context) for _ in range(config.depth))
@@ -152,7 +153,7 @@ class Predictor(nn.Module):
         self.outward = (
             projector(config.width, projector_hidden, latent)
             if config.projector
-            else nn.Linear(config.width, latent)
+            else Linear(config.width, latent)
         )
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
