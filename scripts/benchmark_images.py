@@ -36,7 +36,7 @@ LAMBDA, SLICES, IMAGE_SIZE = 0.02, 256, 160
 PEER = """
 import json, sys, time, warnings
 warnings.simplefilter("ignore")
-import numpy as np, torch
+import numpy as np, timm, torch
 from PIL import Image
 import stable_pretraining as spt
 from stable_pretraining.data import transforms as T
@@ -49,9 +49,9 @@ features, hidden, latent = held["projector"]
 projector = torch.nn.Sequential(torch.nn.Linear(features, hidden, bias=False), torch.nn.BatchNorm1d(hidden),
     torch.nn.GELU(), torch.nn.Linear(hidden, latent))
 model = LeJEPA(name, projector=projector, n_slices=slices, lamb=lamb, drop_path_rate=0.0).train()
-weights = {k: v for k, v in held["encoder"].items()}
-missing = model.backbone.load_state_dict(weights, strict=False)
-assert not missing.missing_keys and not missing.unexpected_keys, missing
+# As its constructor makes it, but for the size of the positions.
+model.backbone = timm.create_model(name, num_classes=0, img_size=held["sides"][0], dynamic_img_size=True)
+model.backbone.load_state_dict(held["encoder"])
 projector.load_state_dict(held["head"])
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 def loss_of(views):
@@ -200,9 +200,11 @@ def main() -> None:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
             assert peer.stdin is not None
             assert peer.stdout is not None
-            while (line := peer.stdout.readline()).strip() != "ready":
-                if not line:
-                    raise SystemExit("the other side ended before it began")
+            said: list[str] = []
+            while not said or said[-1] != "ready\n":
+                said.append(peer.stdout.readline())
+                if not said[-1]:
+                    raise SystemExit(f"the other side ended before it began:\n{''.join(said[-8:])}")
 
             def ask(**question: object) -> float:
                 peer.stdin.write(json.dumps(question) + "\n")  # type: ignore[union-attr]
