@@ -4,14 +4,14 @@
     python scripts/benchmark_training.py            # ours alone
 
 With --peer-python (stable-worldmodel 0.1.1 and transformers): its `LeWM` of Hugging Face's ViT-Tiny/14 at 224
-px, and our model of the recipe `reacher_gpu` with the same weights, converted; the same 8 × 4 frames, the same
+px, and our model of the recipe `reacher_gpu` with the same weights, converted; the same 8 × 4 frames and
 directions of SIGReg, dropout off. Loss and gradient are compared first, then a training step (loss, backward,
 clipping, AdamW) is timed in float32 and under bfloat16 autocast, each side in a process of its own, by turns;
 what counts is the least time of each. Their frames are normalised beforehand, ours within the step. Last, the
 losses of 200 steps in float32, at 56 px, where a step takes a tenth of the time.
 
-Then, as without it: where our step's time goes, LeWM's at batch 8 × 4 and the laptop's recipe `reacher` at 128
-× 4, beside the rate at which this machine multiplies matrices and the arithmetic of the step.
+Then, as without it: where our step's time goes, LeWM's at batch 8 × 4 and the laptop's `reacher` at 128 × 4,
+beside the rate at which this machine multiplies matrices and the arithmetic of the step.
 """
 
 import argparse

@@ -138,8 +138,7 @@ def test_attention_is_fused_but_in_half_precision_on_a_cpu() -> None:
 
 
 def test_attention_one_by_one_is_attention() -> None:
-    model, batch = model_and_batch()
-    model.eval()
+    model = model_and_batch()[0].eval()
     images = torch.randn(3, 3, 32, 32)
     fuse_attention(model.encoder.backbone, True)
     expected = model.encoder.backbone(images)

@@ -220,7 +220,7 @@ class Encoder(nn.Module):
     def _features(self, frames: Tensor) -> Tensor:
         # As stored, frames are channels-last, which is what convolutions like best; views are made so.
         normalised = (frames.permute(0, 3, 1, 2) - self.mean) / self.std
-        # In half precision on a CPU torch's fused attention takes three times as long as products and softmax.
+        # In half precision on a CPU torch's fused attention takes three times as long as doing it in steps.
         fuse_attention(self.backbone, not (frames.device.type == "cpu" and torch.is_autocast_enabled("cpu")))
         return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
 
