@@ -34,7 +34,8 @@ def look(encoder: Encoder, images: Tensor) -> Patches:
         raise UserError(
             f"{type(backbone).__name__}: no ViT with a class token, which a look at patches takes"
         )
-    attention, seen = backbone.blocks[-1].attn, {}
+    attention = backbone.blocks[-1].attn
+    seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
         return lambda _, __, output: seen.__setitem__(name, output.float())
