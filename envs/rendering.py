@@ -1,11 +1,13 @@
 """Which OpenGL draws, chosen before mujoco is first imported, and how well, chosen per environment."""
 
 import contextlib
-import importlib
+import ctypes
+import importlib.util
 import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,8 +59,12 @@ def choose_backend() -> str:
 def _load_triton() -> None:
     """Where torch brings Triton, load it now: it and Mesa each carry an LLVM, and Triton loaded after Mesa,
     as torch's optimizers do on their first use, ends the process with a segmentation fault."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("triton._C.libtriton")
+    found = importlib.util.find_spec("triton")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        # The library alone: the package around it takes half a second to import.
+        for library in Path(folder, "_C").glob("libtriton*"):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(library))
 
 
 def _variables(backend: str) -> dict[str, str]:
@@ -101,8 +107,8 @@ class Camera:
 
         if quality not in QUALITIES:
             raise ValueError(f"render_quality is {quality!r}; it must be one of {', '.join(QUALITIES)}")
-        model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
-        model.vis.global_.offheight = max(model.vis.global_.offheight, height)
+        # Not 640 × 480, all of which is cleared for each frame: a tenth of the time at 64 px.
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         if quality == "fast":
             model.vis.quality.shadowsize = 0
             model.vis.quality.offsamples = 0

@@ -48,14 +48,16 @@ class ViT:
         """Of a frame's forward: two for every weight of a matrix and token, and attention."""
         w, n = self.width, self.tokens
         block = 2 * n * (4 * w * w + 2 * w * self.mlp) + 4 * n * n * w
-        return self.depth * block + 2 * (n - 1) * 3 * self.patch**2 * w
+        spared = 2 * (n - 1) * 2 * w * self.mlp  # in the last block the class token alone goes on to the MLP
+        return self.depth * block - spared + 2 * (n - 1) * 3 * self.patch**2 * w
 
     @property
     def kept(self) -> int:
         """Bytes that a frame's forward keeps for the backward, autocast to bfloat16, with fused attention. A
         token in a block: the inputs of two norms in float32 (8w), of four matrices (2w, 2w, 2w, 2m), queries,
         keys and values (6w), attention's output (2w), the input of GELU (2m)."""
-        return self.depth * self.tokens * (22 * self.width + 4 * self.mlp)
+        spared = (self.tokens - 1) * (6 * self.width + 4 * self.mlp)
+        return self.depth * self.tokens * (22 * self.width + 4 * self.mlp) - spared
 
 
 TINY = ViT("ViT-Tiny/14", 192, 12, 768)

@@ -4,11 +4,12 @@ import runpy
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from worldjepa.encoders import build_encoder
 from worldjepa.linear import fuse_attention
+from worldjepa.model_config import EncoderConfig
 from worldjepa.recipes import load_config
 from worldjepa.sigreg import EppsPulley
 from worldjepa.world_model import WorldModel
@@ -41,7 +42,7 @@ def test_parameters_are_counted(lewm: WorldModel) -> None:
     assert encoder == TINY.parameters
     assert sum(p.numel() for p in lewm.parameters()) == SCRIPT["model_parameters"](TINY)
     with torch.device("meta"):
-        giant = timm.create_model("vit_gigantic_patch14_224", num_classes=0)
+        giant = build_encoder(EncoderConfig(name="vit_gigantic_patch14_224"), 224)
     assert sum(p.numel() for p in giant.parameters()) == GIANT.parameters
 
 
@@ -58,7 +59,7 @@ def test_operations_are_counted(lewm: WorldModel) -> None:
 
 def test_operations_of_the_largest_are_counted_too() -> None:
     with torch.device("meta"):
-        giant = timm.create_model("vit_gigantic_patch14_224", num_classes=0)
+        giant = build_encoder(EncoderConfig(name="vit_gigantic_patch14_224"), 224).eval()
         fuse_attention(giant, False)
         assert flops(lambda: giant(torch.zeros(1, 3, 224, 224))) == GIANT.flops
 

@@ -82,6 +82,7 @@ def run_to_the_end(
     finally:
         if job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
     assert job.returncode == 0
     rows = [row for row in Run(folder).metrics() if "train/loss" in row]
     assert [row["step"] for row in rows] == list(range(1, steps + 1)), "each step is there once"
@@ -103,6 +104,7 @@ def test_a_job_whose_process_is_killed_ends_as_an_undisturbed_one(
     finally:
         if job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
     last = [row["train/loss"] for row in Run(tmp_path / "killed").metrics() if "train/loss" in row][-1]
     assert last == pytest.approx(expected, rel=1e-5)
 

@@ -40,10 +40,14 @@ def test_a_place_is_gone_at_the_end_whatever_ends_it(tmp_path: Path):
     with workplace(folder) as place:
         assert place.parent == folder
         (place / "shard-00000.h5").touch()
-    assert list(folder.iterdir()) == []
+    assert not folder.exists(), "nothing came about in it"
+    folder.mkdir()
     with pytest.raises(KeyboardInterrupt), workplace(folder):
         raise KeyboardInterrupt
     assert list(folder.iterdir()) == []
+    with workplace(tmp_path / "used") as place:
+        (place.parent / "shard-00000.h5").touch()
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["shard-00000.h5"]
 
 
 def test_what_lives_is_left_alone_and_what_was_killed_is_removed(

@@ -272,7 +272,7 @@ def test_a_checkpoint_that_is_damaged(refused: Refused, smoke_data: Path, file: 
         if words[0] == "train" or file == "model.safetensors":
             message = refused(*words)
             assert message.startswith("runs/smoke/checkpoints/00000006: damaged (")
-            assert message.endswith("; remove it, the run goes on from an older one")
+            assert message.endswith("; remove it, and an older one serves")
 
 
 def test_a_checkpoint_that_lacks_a_file(refused: Refused, smoke_data: Path) -> None:

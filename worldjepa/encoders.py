@@ -89,6 +89,8 @@ def _build_timm(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
     import timm
     from timm.layers import to_2tuple
 
+    from .vit import read_class_token_alone
+
     if not timm.is_model(config.name):
         close = difflib.get_close_matches(config.name, timm.list_models(), 3)
         hint = f"; timm has {', '.join(close)}" if close else ""
@@ -119,7 +121,10 @@ def _build_timm(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
     model.num_features = features[1]
     _still_what_nothing_moves(model)
     through_onednn(model)
-    return ClassTokens(model, config) if config.layers > 1 else model
+    if config.layers > 1:
+        return ClassTokens(model, config)
+    read_class_token_alone(model)
+    return model
 
 
 def _still_what_nothing_moves(model: nn.Module) -> None:

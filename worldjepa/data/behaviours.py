@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
-from scipy.special import ndtr
 
 from ..config import CollectConfig
 from ..errors import UserError
@@ -62,6 +61,9 @@ def coloured(space: Box, options: CollectConfig, rng: np.random.Generator) -> np
     The noise is drawn in the frequency domain (Timmer and König 1995), scaled to unit variance, and sent
     through the normal distribution function, so that every action is as likely as under `uniform`.
     """
+    # SciPy takes longer to import than the rest; only this behaviour waits for it.
+    from scipy.special import ndtr
+
     steps = options.episode_length
     # Twice the length: a window of a periodic signal that does not close on itself.
     frequencies = np.fft.rfftfreq(2 * steps)[1:]

@@ -61,10 +61,6 @@ def collect(
         # One may have been killed between its last shard and its end.
         remove_left_overs(folder)
         return 0, frames
-    # Made once here, so that the workers find the choice of OpenGL in their environment.
-    world = make_env(env)
-    check(config, world.action_space)
-    world.close()
     filters(compression, "pixels", ())
     with workplace(folder) as place:
         new = _run(folder, place, env, config, missing, frames, compression)
@@ -124,7 +120,9 @@ def _run(
         one_thread_each(),
         ctrl_c_noted() as ctrl_c,
         ProcessPoolExecutor(workers, context, _start_worker, (env, config, counter)) as pool,
-        tqdm(total=total, initial=frames_before, unit=" frames", desc="collect", smoothing=0.05) as bar,
+        tqdm(
+            total=total, initial=frames_before, unit=" frames", desc="collect", smoothing=0.05, delay=3
+        ) as bar,
     ):
         try:
             with ctrl_c_waits():
@@ -147,9 +145,10 @@ def _run(
 
 
 class _Worker:
-    """What a worker process keeps between shards."""
+    """What a worker process keeps between shards; `failure` is why it has no environment, if so."""
 
     env: gymnasium.Env
+    failure: Exception | None = None
     env_config: EnvConfig
     config: CollectConfig
     counter: Any
@@ -157,7 +156,13 @@ class _Worker:
 
 def _start_worker(env: EnvConfig, config: CollectConfig, counter: Any) -> None:
     end_with_parent()
-    _Worker.env, _Worker.env_config, _Worker.config, _Worker.counter = make_env(env), env, config, counter
+    _Worker.env_config, _Worker.config, _Worker.counter = env, config, counter
+    try:
+        _Worker.env = make_env(env)
+        check(config, _Worker.env.action_space)
+    except Exception as error:
+        # Raised where the parent hears of it: what an initializer raises is lost.
+        _Worker.failure = error
 
 
 def _count() -> None:
@@ -166,6 +171,8 @@ def _count() -> None:
 
 
 def _collect_shard(folder: Path, place: Path, index: int, compression: str) -> None:
+    if _Worker.failure is not None:
+        raise _Worker.failure
     config, path = _Worker.config, shard_path(folder, index)
     episodes = [collect_episode(_Worker.env, config, i, _count) for i in _episodes(config, index)]
     try:

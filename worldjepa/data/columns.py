@@ -67,6 +67,18 @@ class FileMap:
         return self.bytes[offset : offset + size].view(dtype).reshape(shape)
 
 
+def allow_open_files(count: int) -> None:
+    """A memory map holds its file open: raise the process's own limit where it is too low."""
+    try:
+        import resource
+    except ImportError:
+        return  # no such limit on this system
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 256
+    if soft < needed and (hard == resource.RLIM_INFINITY or needed <= hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def column(file: h5py.File, name: str, dataset: h5d.DatasetID, mapped: FileMap) -> Column:
     """The fastest way to read a dataset of `file`, whose bytes are `mapped`.
 

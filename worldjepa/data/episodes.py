@@ -9,6 +9,8 @@ import numpy as np
 from ..config import CollectConfig
 from .behaviours import actor, choose, parts
 
+# What may stand in a column.
+NUMBERS = (int, float, np.generic, np.ndarray)
 # Columns that are not the environment's to fill.
 OURS = ("pixels", "action", "behaviour", "step_idx", "ep_len", "ep_offset")
 
@@ -60,10 +62,10 @@ def _may_be_column(name: Any) -> bool:
 
 def _number_or_vector(value: Any) -> np.ndarray | None:
     """A copy of it, or None where it is neither."""
-    if not isinstance(value, int | float | np.generic | np.ndarray) or np.ndim(value) > 1:
+    if not isinstance(value, NUMBERS):
         return None
     array = np.array(value)
-    return array if array.dtype.kind in "biuf" else None
+    return array if array.ndim < 2 and array.dtype.kind in "biuf" else None
 
 
 def _rows(values: list[np.ndarray | None]) -> np.ndarray | None:

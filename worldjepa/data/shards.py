@@ -18,7 +18,7 @@ import numpy as np
 from h5py import h5o
 
 from ..errors import UserError
-from .columns import Column, FileMap, column
+from .columns import Column, FileMap, allow_open_files, column
 from .compression import filters
 from .provenance import SCHEMA, Origin, checksum, describe, made_here
 
@@ -201,7 +201,7 @@ class Store:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         files = shard_files(self.path)
-        _allow_open_files(2 * len(files))
+        allow_open_files(2 * len(files))
         self.shards = [Shard(file) for file in files]
         first = self.shards[0]
         for shard in self.shards[1:]:
@@ -289,15 +289,3 @@ def _slices(rows: np.ndarray) -> list[Any]:
     if step < 1 or (steps != step).any():
         return list(rows)
     return [slice(a, b, step) for a, b in zip(rows[:, 0].tolist(), (rows[:, -1] + 1).tolist(), strict=True)]
-
-
-def _allow_open_files(count: int) -> None:
-    """A memory map holds its file open: raise the process's own limit where it is too low."""
-    try:
-        import resource
-    except ImportError:
-        return  # no such limit on this system
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + 256
-    if soft < needed and (hard == resource.RLIM_INFINITY or needed <= hard):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

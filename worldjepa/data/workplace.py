@@ -27,6 +27,7 @@ def workplace(folder: Path, option: str = "") -> Iterator[Path]:
     Raises:
         UserError: it can't be written.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_left_overs(folder)
@@ -38,6 +39,10 @@ def workplace(folder: Path, option: str = "") -> Iterator[Path]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
         os.close(lock)
+        if new:
+            # A folder in which nothing came about.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _make(folder: Path) -> tuple[Path, int]:
