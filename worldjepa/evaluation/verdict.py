@@ -4,7 +4,7 @@ from ..run import Run
 
 
 def verdict(run: Run) -> str:
-    """Says that a run diverged or its latents collapsed, and by what that shows; empty where it is healthy."""
+    """That a run diverged or its latents collapsed, and by what that shows; empty where it is healthy."""
     failures = sorted(path.stem for path in (run.path / "failures").glob("*.pt"))
     if failures:
         return f"Diverged: a loss or gradient was not finite ({failures[0].replace('_', ' ')})."
