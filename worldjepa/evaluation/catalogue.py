@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable
-from fnmatch import fnmatch
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..errors import UserError
 from ..options import leaves
 from ..protocols import PROTOCOLS
 from ..recipes import load_config, recipes
@@ -33,7 +34,7 @@ class Evaluation(NamedTuple):
         table: from the JSON's content to what the command prints.
         command: verb and options that make it.
         headline: from the JSON's content, where it has a number for the top of a page.
-        pictures: further beginnings of its pictures' names.
+        captions: what its pictures show, by their whole name or their suffix.
     """
 
     name: str
@@ -41,10 +42,10 @@ class Evaluation(NamedTuple):
     table: Callable[[Results], str]
     command: str
     headline: Callable[[Results], Headline] | None = None
-    pictures: tuple[str, ...] = ()
+    captions: Mapping[str, str] = MappingProxyType({})
 
 
-def _plan_headline(results: Results) -> Headline:
+def plan_headline(results: Results) -> Headline:
     rows = results["rows"]
     low, high = rows["world model"]["interval"]
     floor_and_bound = [n for n in rows if n == "random actions" or n.endswith("true dynamics")]
@@ -53,28 +54,48 @@ def _plan_headline(results: Results) -> Headline:
     return Headline(f"{rows['world model']['success']:.1f} %", of, beside)
 
 
-def _probe_headline(results: Results) -> Headline:
+def probe_headline(results: Results) -> Headline:
     rank = f"effective rank {results['rank']:.0f} of {results['latent']} dimensions"
     return Headline(f"{results['mean_r2']['coordinates']:.3f}", "mean R² of coordinates, linear probe", rank)
 
 
-def _image_probe_headline(results: Results) -> Headline:
+def image_probe_headline(results: Results) -> Headline:
     trained, *others = results["rows"].items()
     beside = ", ".join(f"{name} {row['linear']:.1f} %" for name, row in others)
     return Headline(f"{trained[1]['linear']:.1f} %", f"right on {results['data']}, linear probe", beside)
 
 
-PLANS = [
-    Evaluation(f"plan_{name}", f"Planning, protocol {name}", plan_table, f"plan plan.protocol={name}")
-    for name in PROTOCOLS
-    if name != "near"
-]
-# Of each kind of run, in the order of a page. A new evaluation is a line here, and if it draws in CAPTIONS.
+FILMS = (
+    "Held-out episodes, each as start, now and goal; a green border says that the goal was reached, a red "
+    "one that it was not."
+)
+PLAN_CAPTIONS = {".png": "Share of held-out goals reached, with Wilson 95% intervals.", ".gif": FILMS}
+PROBE_CAPTIONS = {
+    ".png": "R² of linear probes on frozen latents, on held-out episodes; 0 is no better than the mean."
+}
+IMAGE_CAPTIONS = {
+    ".png": "Accuracy with few labels, what is taken for what, and a map of the features.",
+    "retrieval.png": "Test images, and beside each the training images whose features are nearest; framed "
+    "where the class is another.",
+}
+# Of each kind of run, in the order of a page; a new evaluation is a line here.
 EVALUATIONS = {
     "world_model": [
-        Evaluation("plan", "Planning to goal images", plan_table, "plan", _plan_headline),
-        *PLANS,
-        Evaluation("probe", "Linear probes of the latents", probe_table, "probe", _probe_headline),
+        Evaluation("plan", "Planning to goal images", plan_table, "plan", plan_headline, PLAN_CAPTIONS),
+        *(
+            Evaluation(
+                f"plan_{name}",
+                f"Planning, protocol {name}",
+                plan_table,
+                f"plan plan.protocol={name}",
+                captions=PLAN_CAPTIONS,
+            )
+            for name in PROTOCOLS
+            if name != "near"
+        ),
+        Evaluation(
+            "probe", "Linear probes of the latents", probe_table, "probe", probe_headline, PROBE_CAPTIONS
+        ),
     ],
     "images": [
         Evaluation(
@@ -82,31 +103,25 @@ EVALUATIONS = {
             "Probes of the features",
             image_probe_table,
             "probe",
-            _image_probe_headline,
-            ("retrieval",),
+            image_probe_headline,
+            IMAGE_CAPTIONS,
         ),
     ],
 }
-CAPTIONS = {
-    "plan*.png": "Share of held-out goals reached, with Wilson 95% intervals.",
-    "plan*.gif": "Held-out episodes, each as start, now and goal; a green border says that the goal was "
-    "reached, a red one that it was not.",
-    "probe.png": "What linear probes on frozen features read.",
-    "retrieval.png": "Test images, and beside each the training images whose features are nearest; framed "
-    "where the class is another.",
-}
 
 
-def caption(path: Path) -> str:
-    """What a picture shows; of one that CAPTIONS does not know, its name."""
-    found = [text for pattern, text in CAPTIONS.items() if fnmatch(path.name, pattern)]
-    return found[0] if found else f"{path.stem.replace('_', ' ').capitalize()}."
+def owner(picture: Path, evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """Which evaluation a picture is of: one that knows its name, or the longest that its name begins with."""
+    found = [e for e in evaluations if picture.stem.startswith(e.name) or picture.name in e.captions]
+    return max(found, key=lambda e: (picture.name in e.captions, len(e.name)), default=None)
 
 
-def owner(picture: Path, evaluations: list[Evaluation]) -> str:
-    """The name of the evaluation that a picture is of: the longest that its name begins with, or none."""
-    starts = {start: e.name for e in evaluations for start in (e.name, *e.pictures)}
-    return starts.get(max((s for s in starts if picture.stem.startswith(s)), key=len, default=""), "")
+def caption(picture: Path, evaluation: Evaluation | None) -> str:
+    """What a picture shows; its name in words where nothing says it."""
+    known = evaluation.captions if evaluation else {}
+    name = f"{picture.stem.replace('_', ' ').capitalize()}."
+    whole = picture.name in known or (evaluation is not None and picture.stem == evaluation.name)
+    return known.get(picture.name, known.get(picture.suffix, name)) if whole else name
 
 
 def made_by(run: Run, evaluation: Evaluation, results: Results | None = None) -> str:
@@ -114,16 +129,27 @@ def made_by(run: Run, evaluation: Evaluation, results: Results | None = None) ->
     themselves."""
     verb, *words = evaluation.command.split()
     results = results or {}
-    ours = leaves(dataclasses.asdict(load_config(str(run.path), words)))
+    ours = leaves(dataclasses.asdict(run.config))
+    for name, _, value in (word.partition("=") for word in words):
+        ours |= {name: value, **(PROTOCOLS[value] if name == "plan.protocol" else {})}
     for key, value in results.get("options", {}).items():
         # What success is belongs to the environment: a plan.json holds it in place of its own protocol.
         name = "env.protocol" if (verb, key) == ("plan", "protocol") else f"{verb}.{key}"
-        if name in ours and ours[name] != value:
+        if name in ours and _word(name, ours[name]) != _word(name, value):
             words.append(_word(name, value))
     newest = [int(path.name) for path in run.checkpoints()[-1:]]
     if newest and results.get("checkpoint", newest[0]) != newest[0]:
         words.append(f"checkpoint={results['checkpoint']}")
     return shlex.join(["worldjepa", verb, str(run.path), *words])
+
+
+def possible(run: Run, evaluation: Evaluation) -> bool:
+    """Whether the run's options let it be: of short episodes no goal is far ahead."""
+    try:
+        load_config(str(run.path), evaluation.command.split()[1:])
+    except UserError:
+        return False
+    return True
 
 
 def trained_by(run: Run) -> str:
@@ -132,11 +158,9 @@ def trained_by(run: Run) -> str:
     ours = leaves(dataclasses.asdict(run.config))
     found = []
     for recipe in recipes():
-        base = leaves(dataclasses.asdict(load_config(recipe)))
-        if base["name"] != ours["name"]:
-            base = leaves(dataclasses.asdict(load_config(recipe, [f"name={ours['name']}"]))) | {
-                "name": recipe
-            }
+        # Folders follow the name: they are no differences of their own.
+        named = load_config(recipe, [_word("name", ours["name"])])
+        base = leaves(dataclasses.asdict(named)) | {"name": recipe}
         changed = [key for key in ours if key.startswith(heeded) and ours[key] != base[key]]
         found.append((len(changed), [recipe, *(_word(key, ours[key]) for key in changed)]))
     return shlex.join(["worldjepa", "train", *min(found)[1]])

@@ -3,17 +3,19 @@
 import io
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 Series = tuple[np.ndarray, np.ndarray]
 # Stand-ins, which the page's style sheet says the colours of, in light and in dark.
 PAINTS = {"#010101": "--text", "#020202": "--line", "#030303": "--first", "#040404": "--second"}
 TEXT, LINE, FIRST, SECOND = PAINTS
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "worldjepa",
     "font.family": "sans-serif",
@@ -71,8 +73,8 @@ PANELS = (
     ),
     Panel("Held-out goals reached, %", {"eval/success": "reached"}, low=0, high=104),
     Panel("kNN on held-out images, %", {"probe/knn": "right"}, low=0, high=104),
-    Panel("Speed, frames or images a second", {"perf/frames_per_second": "frames/s"}, low=0),
-    Panel("Time spent waiting for data, share", {"perf/data_share": "share"}, low=0),
+    Panel("Speed, frames a second", {"perf/frames_per_second": "frames/s"}, low=0),
+    Panel("Share of a step spent on data", {"perf/data_share": "share"}, low=0),
     Panel("Norm of the gradient", {"train/grad_norm": "norm"}, log=True),
     Panel("Learning rate", {"train/lr": "rate"}, low=0),
 )
@@ -117,7 +119,7 @@ def _rollouts(logged: dict[str, Series]) -> list[Panel]:
     horizons = sorted(int(key.rsplit("_", 1)[1]) for key in logged if key.startswith("eval/rollout_gain_"))
     ends = sorted({*horizons[:1], *horizons[-1:]})
     names = {f"eval/rollout_gain_{h}": f"{h} {'block' if h == 1 else 'blocks'} ahead" for h in ends}
-    return [Panel("Rollout: gain over standing still (1: perfect)", names, ("no gain", 0.0), high=1.04)]
+    return [Panel("Rollout gain (1: perfect)", names, ("nothing moves", 0.0), high=1.04)]
 
 
 def _level(panel: Panel, logged: dict[str, Series]) -> tuple[str, float] | None:
@@ -129,10 +131,15 @@ def _level(panel: Panel, logged: dict[str, Series]) -> tuple[str, float] | None:
 
 def _told(found: dict[str, Series], level: tuple[str, float] | None) -> str:
     parts = [f"{level[0]}: {level[1]:.3g}"] if level else []
-    for name, (steps, values) in found.items():
-        change = f"from {values[0]:.3g} to {values[-1]:.3g}" if len(values) > 1 else f"{values[0]:.3g}"
-        parts.append(f"{name} {change} at step {steps[-1]:.0f}")
-    return "; ".join(parts)
+    for name, (_, values) in found.items():
+        first, last = _short(values[0]), _short(values[-1])
+        parts.append(f"{name}: {first} at first, {last} at last" if len(values) > 1 else f"{name}: {last}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _draw(panel: Panel, found: dict[str, Series], level: tuple[str, float] | None) -> str:
@@ -142,20 +149,30 @@ def _draw(panel: Panel, found: dict[str, Series], level: tuple[str, float] | Non
         if level:
             axis.axhline(level[1], color=TEXT, linewidth=1, linestyle=":", label=level[0])
         for (name, (steps, values)), colour in zip(found.items(), (FIRST, SECOND), strict=False):
-            sparse = {"marker": "o", "markersize": 3.5} if len(values) < 30 else {}
+            sparse: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(values) < 30 else {}
             axis.plot(*_thinned(steps, values), color=colour, linewidth=1.6, label=name, **sparse)
-        if panel.log and all((values > 0).all() for _, values in found.values()):
-            axis.set_yscale("log")
-        else:
-            axis.set_ylim(panel.low, panel.high)
+        _scale(axis, panel, np.concatenate([values for _, values in found.values()]))
         if len(axis.lines) > 1:
             axis.legend(frameon=False, fontsize=8, labelcolor=TEXT, borderpad=0, handlelength=1.6)
         axis.set_xlim(0)
         axis.set_xlabel("step", fontsize=8)
         axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.tick_params(labelsize=8, length=2, which="major")
-        axis.tick_params(length=0, which="minor", labelsize=7)
+        axis.tick_params(labelsize=8, length=2)
         return _svg(figure, panel.title)
+
+
+def _scale(axis: Axes, panel: Panel, values: np.ndarray) -> None:
+    """A logarithmic axis where that was asked for and the values (n,) span enough of one."""
+    if panel.log and values.min() > 0 and values.max() > 4 * values.min():
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+    elif panel.low is not None and panel.high is None:
+        # Room above the highest point.
+        axis.set_ylim(panel.low, 1.08 * max(axis.get_ylim()[1], 1e-9))
+    else:
+        axis.set_ylim(panel.low, panel.high)
 
 
 def _thinned(steps: np.ndarray, values: np.ndarray) -> Series:

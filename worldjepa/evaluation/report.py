@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..recipes import to_yaml
 from ..run import Run, write_text
-from .catalogue import EVALUATIONS, Evaluation, Headline, caption, made_by, owner, trained_by
+from .catalogue import EVALUATIONS, Evaluation, Headline, caption, made_by, owner, possible, trained_by
 from .curves import charts
 from .tables import Table, blocks
 from .verdict import verdict
@@ -43,6 +43,7 @@ class Section(NamedTuple):
     blocks: list[Table | str]
     pictures: list[Picture]
     command: str
+    headline: Headline | None
 
 
 class Missing(NamedTuple):
@@ -73,14 +74,17 @@ def _content(run: Run) -> dict[str, Any]:
     missing: list[Missing] = []
     headlines: list[Headline] = []
     for evaluation in evaluations:
-        section, headline = _section(run, evaluation, pictures)
-        (sections if isinstance(section, Section) else missing).append(section)  # type: ignore[arg-type]
-        headlines += [headline] if headline else []
-    about = _about(run)
+        told = _told(run, evaluation, pictures)
+        if isinstance(told, Missing):
+            missing += [told] if possible(run, evaluation) else []
+        else:
+            sections.append(told)
+            headlines += [told.headline] if told.headline else []
+    about, images = _about(run), run.config.mode == "images"
     return {
         "name": run.path.resolve().name,
-        "kind": "Image encoder" if run.config.mode == "images" else "World model",
-        "subject": run.config.images.data if run.config.mode == "images" else run.config.env.id,
+        "kind": "Image encoder" if images else "World model",
+        "subject": run.config.images.data if images else run.config.env.id.split("/")[-1],
         "verdict": verdict(run),
         "headlines": headlines,
         "facts": _facts(run, about, rows),
@@ -97,24 +101,22 @@ def _content(run: Run) -> dict[str, Any]:
     }
 
 
-def _section(
-    run: Run, evaluation: Evaluation, pictures: dict[str, list[Picture]]
-) -> tuple[Section | Missing, Headline | None]:
-    results = run.result(evaluation.name, {})
+def _told(run: Run, evaluation: Evaluation, pictures: dict[str, list[Picture]]) -> Section | Missing:
+    name, title = evaluation.name, evaluation.title
+    results = run.result(name, {})
     if results is None:
-        there = (run.evaluation / f"{evaluation.name}.json").exists()
-        reason = f"{evaluation.name}.json is damaged" if there else "not measured"
-        return Missing(evaluation.title, reason, made_by(run, evaluation)), None
+        there = (run.evaluation / f"{name}.json").exists()
+        return Missing(
+            title, f"{name}.json is damaged" if there else "not measured", made_by(run, evaluation)
+        )
     try:
         told = blocks(evaluation.table(results))
         headline = evaluation.headline(results) if evaluation.headline else None
         command = made_by(run, evaluation, results)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         # A page on an older run is better than none.
-        reason = f"{evaluation.name}.json is of another version"
-        return Missing(evaluation.title, reason, made_by(run, evaluation)), None
-    step, shown = results.get("checkpoint"), pictures.get(evaluation.name, [])
-    return Section(evaluation.name, evaluation.title, step, told, shown, command), headline
+        return Missing(title, f"{name}.json is of another version", made_by(run, evaluation))
+    return Section(name, title, results.get("checkpoint"), told, pictures.get(name, []), command, headline)
 
 
 def _pictures(run: Run, evaluations: list[Evaluation]) -> dict[str, list[Picture]]:
@@ -124,23 +126,26 @@ def _pictures(run: Run, evaluations: list[Evaluation]) -> dict[str, list[Picture
     paths = [p for p in run.evaluation.glob("*") if p.suffix in PICTURE_KINDS and not p.name.startswith(".")]
     for path in sorted(paths, key=lambda p: (p.suffix == ".gif", p.name)):
         size = path.stat().st_size
-        picture = _picture(path, size <= left)
+        evaluation = owner(path, evaluations)
+        picture = _picture(path, caption(path, evaluation), size <= left)
         left -= size if picture.uri else 0
-        found.setdefault(owner(path, evaluations), []).append(picture)
+        found.setdefault(evaluation.name if evaluation else "", []).append(picture)
     return found
 
 
-def _picture(path: Path, fits: bool) -> Picture:
+def _picture(path: Path, shows: str, fits: bool) -> Picture:
+    """At the size that it was drawn at: 96 points to an inch, where it says how many of its own make one."""
     content = path.read_bytes()
     try:
         with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
+            scale = 96 / image.info.get("dpi", (96, 96))[0]
+            width, height = (round(scale * side) for side in image.size)
     except OSError:
         return Picture(path, f"{path.name} is damaged.", "", 0, 0)
     if not fits:
-        return Picture(path, f"{caption(path)} (Too large for this page: {path.name})", "", width, height)
+        return Picture(path, f"{shows} It is too large for this page: {path.name}.", "", width, height)
     uri = f"data:{PICTURE_KINDS[path.suffix]};base64,{base64.b64encode(content).decode()}"
-    return Picture(path, caption(path), uri, width, height)
+    return Picture(path, shows, uri, width, height)
 
 
 def _other_files(run: Run, evaluations: list[Evaluation]) -> list[str]:
