@@ -107,5 +107,7 @@ def _draw_retrieval(path: Path, arrays: dict[str, np.ndarray]) -> Path:
             wrong = column > 0 and arrays["found_labels"][row, column - 1] != arrays["query_labels"][row]
             axis.spines[:].set(color="#c8553d" if wrong else "white", linewidth=3)
     axes[0, 0].set_title("test", fontsize=9)
-    axes[0, 1].set_title("nearest training images (framed: of another class)", fontsize=9, loc="left")
+    title = axes[0, 1].set_title("nearest training images (framed: of another class)", fontsize=9, loc="left")
+    # It spans several columns, and widens none.
+    title.set_in_layout(False)
     return save(figure, path.with_name("retrieval.png"))
