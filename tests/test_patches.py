@@ -14,6 +14,7 @@ from worldjepa.evaluation.patches import (
     overlap,
 )
 from worldjepa.model_config import EncoderConfig
+from worldjepa.vit import every_token_read
 
 
 def vit(**options: int) -> Encoder:
@@ -31,7 +32,7 @@ def test_attention_and_tokens_are_timms_own(options: dict[str, int]) -> None:
     kept: list[torch.Tensor] = []
     block.attn_drop.register_forward_hook(lambda _, inputs, __: kept.append(inputs[0]))
     normalised = (images.permute(0, 3, 1, 2) - encoder.mean) / encoder.std
-    with torch.no_grad():
+    with torch.no_grad(), every_token_read(model):
         tokens = model.forward_features(normalised)
     prefix = 1 + options.get("register_tokens", 0)
     shares = kept[0][:, :, 0, prefix:].detach().unflatten(2, (4, 4))

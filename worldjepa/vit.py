@@ -1,5 +1,7 @@
 """timm's vision transformer where the class token alone is read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -29,3 +31,17 @@ def read_class_token_alone(model: nn.Module) -> None:
     if type(model.blocks[-1]) is Block:
         # What it holds and is called stays: another forward is all that changes.
         model.blocks[-1].__class__ = LastBlock
+
+
+@contextmanager
+def every_token_read(model: VisionTransformer) -> Iterator[None]:
+    """Within it the last block gives all tokens again, for whoever looks at the patches."""
+    last = model.blocks[-1]
+    spares = type(last) is LastBlock
+    if spares:
+        last.__class__ = Block
+    try:
+        yield
+    finally:
+        if spares:
+            last.__class__ = LastBlock

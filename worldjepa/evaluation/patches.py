@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..encoders import Encoder
 from ..errors import UserError
+from ..vit import every_token_read
 
 
 class Patches(NamedTuple):
@@ -45,7 +46,8 @@ def look(encoder: Encoder, images: Tensor) -> Patches:
         backbone.norm.register_forward_hook(keep("tokens")),
     ]
     try:
-        encoder(images)
+        with every_token_read(backbone):
+            encoder(images)
     finally:
         for hook in hooks:
             hook.remove()
