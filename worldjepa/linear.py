@@ -14,7 +14,8 @@ class Linear(nn.Linear):
 
     torch hands float32 to MKL, which on AMD leaves half of AVX-512 unused: LeWM's layers, forward and
     backward, take 1.7 times as long that way (`scripts/benchmark_training.py`). On Intel MKL is the faster by
-    a tenth, and stays. Half precision goes to oneDNN by itself. Parameters and arguments are those of `nn.Linear`, outputs and gradients the same to rounding.
+    a tenth, and stays. Half precision goes to oneDNN by itself. Parameters and arguments are those of
+    `nn.Linear`, outputs and gradients the same to rounding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
