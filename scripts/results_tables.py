@@ -29,8 +29,8 @@ HELPERS = ("sigreg", "decoder", "teacher", "inverse_dynamics")
 
 # Stands above the tables.
 NOTE = (
-    "A number is the mean over the seeds; in brackets or behind ± its 95% interval: of several seeds Student's, "
-    "of one Wilson's over the goals."
+    "A number is the mean over the seeds; in brackets, or behind ±, its 95% interval: of several seeds "
+    "Student's, of one Wilson's over the goals."
 )
 
 Result = dict[str, Any]

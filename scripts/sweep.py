@@ -1,6 +1,6 @@
 """Many trainings, one after the other, that can be stopped and taken up: a queue of the runs of a grid.
 
-    python scripts/sweep.py reacher                       # scripts/grids/reacher.yaml; or a YAML file of your own
+    python scripts/sweep.py reacher                       # scripts/grids/reacher.yaml, or a file of yours
     python scripts/sweep.py tasks --list                  # what is done, what is left, in about what time
     python scripts/sweep.py controls --only 'reacher-*'   # some runs, by a pattern of their names
     python scripts/sweep.py tasks --collect               # the data alone, before an array of jobs
@@ -9,7 +9,8 @@
 
 A run collects its data where they are missing (runs share them), trains, is evaluated, and leaves
 results/SWEEP/NAME.json. What is there is not run again, unless the grid now asks for something else by that
-name; what was killed goes on from its checkpoint. A run that fails is noted and the others go on; the exit code is then 1.
+name; what was killed goes on from its checkpoint. A run that fails is noted, and the others go on; the exit
+code is then 1.
 """
 
 import argparse
@@ -28,9 +29,9 @@ from typing import Any
 import numpy as np
 from sweep_grid import Planned, read_grid
 from sweep_run import MACHINE, ROOT, Places, Stopped, asked, collect, execute
+from worldjepa.envs.rendering import OpenGLUnavailable
 
 from worldjepa.data.workers import ctrl_c_noted, end_with_parent
-from worldjepa.envs.rendering import OpenGLUnavailable
 from worldjepa.errors import UserError
 from worldjepa.notation import part
 

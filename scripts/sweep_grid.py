@@ -15,6 +15,7 @@ Every option is checked before anything is run.
 """
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -61,14 +62,22 @@ class Planned:
         return [f"{name}={_text(value)}" for name, value in self.options.items()]
 
     def config(self, extra: Sequence[str] = ()) -> Config:
-        return load_config(self.recipe, [*self.words, *extra])
+        """With the options of the recipe, of the run, and these; to be read only."""
+        return _loaded(self.recipe, *self.words, *extra)
 
     def data(self, extra: Sequence[str] = ()) -> str:
         """Which data it takes: the folder of the recipe, or one that says what else it was collected with."""
-        mine, usual = (leaves(dataclasses.asdict(c)) for c in (self.config(extra), load_config(self.recipe)))
+        words = [w for w in (*self.words, *extra) if not w.startswith(("model.", "train."))]
+        mine, usual = (leaves(dataclasses.asdict(_loaded(self.recipe, *more))) for more in (words, ()))
         names = (name for name in mine if name.startswith(("env.", "collect.")) and name not in NOT_IN_DATA)
         changed = [f"{_last(name)}{mine[name]}" for name in names if mine[name] != usual[name]]
         return _safe("-".join([Path(self.recipe).stem, *changed]))
+
+
+@functools.cache
+def _loaded(recipe: str, *words: str) -> Config:
+    """A grid's runs ask for the same again and again."""
+    return load_config(recipe, words)
 
 
 def read_grid(what: str) -> list[Planned]:
@@ -121,7 +130,8 @@ def _settings(path: Path, axis: str, values: Any) -> dict[Any, dict[str, Any]]:
     if isinstance(values, dict) and values and all(isinstance(v, dict) for v in values.values()):
         return values
     raise UserError(
-        f"{path}: axes: {axis}: must be an option with a list of values, or a name with settings, a mapping each"
+        f"{path}: axes: {axis}: must be an option with a list of values, "
+        "or a name with settings, a mapping each"
     )
 
 
@@ -141,13 +151,13 @@ def _planned(path: Path, grid: dict[str, Any], chosen: dict[str, tuple[Any, dict
 
 
 def _check(path: Path, runs: list[Planned]) -> None:
-    """Every run's configuration, and every evaluation's where it differs from those before."""
+    """Every run's configuration, and each evaluation's on each recipe."""
     seen = set()
     for run in runs:
         try:
             run.config()
             for words in run.evaluate.values():
-                if (key := (run.recipe, run.data(), *words)) not in seen:
+                if (key := (run.recipe, *words)) not in seen:
                     seen.add(key)
                     run.config(words[1:])
         except UserError as error:

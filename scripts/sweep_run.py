@@ -132,7 +132,7 @@ class Progress:
 
 
 def measured(verb: str, config: Config) -> dict[str, Any]:
-    """What a command left in evaluation/, without what is large; of planning, which goals each row reached."""
+    """What a command left in evaluation/, without what is large; of planning "each", the goals reached."""
     from worldjepa.commands.plan import file_name
 
     name = file_name(config.plan) if verb == "plan" else verb
