@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweep_grid import SEED
 
@@ -27,6 +28,7 @@ OBJECTIVE = "model.objective"
 # What the loss needs only while it trains.
 HELPERS = ("sigreg", "decoder", "teacher", "inverse_dynamics")
 
+COLOURS = (INK, "#c8553d", "#4d8f6f", QUIET)
 # Stands above the tables.
 NOTE = (
     "A number is the mean over the seeds; in brackets, or behind ±, its 95% interval: of several seeds "
@@ -52,12 +54,14 @@ USUAL = "usual"
 
 
 def read(sweep: str, results: Path) -> list[Result]:
-    """The results of a sweep, by their names, in which numbers count as numbers; our own objective first."""
+    """The results of a sweep by the values of their axes, seeds last; numbers in names count as numbers, and
+    our own objective comes first."""
     found = [json.loads(path.read_text("utf-8")) for path in (results / sweep).glob("*.json")]
 
     def place(result: Result) -> Any:
-        parts = re.split(r"(\d+)", result["name"])
-        return result["axes"].get(OBJECTIVE, "jepa") != "jepa", [int(p) if p.isdigit() else p for p in parts]
+        values = [str(value) for name, value in result["axes"].items() if name != SEED]
+        parts = [[int(p) if p.isdigit() else p for p in re.split(r"(\d+)", value)] for value in values]
+        return [(v != "jepa", p) for v, p in zip(values, parts, strict=True)], result["seed"]
 
     return sorted(found, key=place)
 
@@ -94,35 +98,44 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def success_table(results: Sequence[Result], evaluation: str) -> str:
-    """A row for each setting; a column for each policy, or for each objective where they differ. What does
-    not depend on the model, floor and bound, is the same in every result that has it."""
-    measured = [result for result in results if evaluation in result["measured"]]
-    objectives = list(dict.fromkeys(r["axes"][OBJECTIVE] for r in measured if OBJECTIVE in r["axes"]))
-    policies = list(dict.fromkeys(name for r in measured for name in r["measured"][evaluation]["rows"]))
+def success_table(results: Sequence[Result], evaluations: Sequence[str]) -> str:
+    """A row for each evaluation and setting; a column for each policy, or for each objective where they
+    differ. What does not depend on the model, floor and bound, is the same in every result that has it."""
+    policies = list(dict.fromkeys(p for name in evaluations for r in results for p in _all_rows(r, name)))
+    objectives = list(dict.fromkeys(r["axes"][OBJECTIVE] for r in results if OBJECTIVE in r["axes"]))
     bounds = [name for name in policies if name.endswith("true dynamics")]
     learnt = [name for name in policies if name not in (FLOOR, *bounds)]
-    axes, rows = [name for name in measured[0]["axes"] if name not in (SEED, OBJECTIVE)], []
-    for values, found in groups(measured, (SEED, OBJECTIVE)).items():
-        columns = [_rows(found, evaluation, FLOOR)[:1]]
-        if objectives:
-            of = {name: [r for r in found if r["axes"][OBJECTIVE] == name] for name in objectives}
-            columns += [_rows(chosen, evaluation, MODEL) for chosen in of.values()]
-        else:
-            of = {MODEL: found}
-            columns += [_rows(found, evaluation, name) for name in learnt]
-        columns += [_rows(found, evaluation, name)[:1] for name in bounds]
-        seeds = sorted({len(chosen) for chosen in of.values()})
-        cells = [*map(cell, columns), " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))]
-        rows.append([*(f"`{value}`" for value in values), *cells])
-    said = measured[0]["measured"][evaluation]
-    table = markdown([*axes, FLOOR, *(objectives or learnt), *bounds, "seeds"], rows)
-    return f"{rule(said)}; {said['rows'][MODEL]['goals']} goals of held-out episodes.\n\n{table}"
+    rows = []
+    for evaluation in evaluations:
+        for values, found in groups(results, (SEED, OBJECTIVE)).items():
+            ours = [[r for r in found if r["axes"][OBJECTIVE] == name] for name in objectives]
+            columns = [_rows(found, evaluation, FLOOR)[:1]]
+            columns += [_rows(chosen, evaluation, MODEL) for chosen in ours]
+            columns += [] if ours else [_rows(found, evaluation, name) for name in learnt]
+            columns += [_rows(found, evaluation, name)[:1] for name in bounds]
+            seeds = sorted({len(_rows(chosen, evaluation, MODEL)) for chosen in ours or [found]})
+            cells = [*map(cell, columns), " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))]
+            rows.append([f"`{evaluation}`", *(f"`{value}`" for value in values), *cells])
+    axes = [name for name in results[0]["axes"] if name not in (SEED, OBJECTIVE)]
+    return markdown(["goals", *axes, FLOOR, *(objectives or learnt), *bounds, "seeds"], rows)
+
+
+def _all_rows(result: Result, evaluation: str) -> dict[str, dict[str, Any]]:
+    return result["measured"].get(evaluation, {}).get("rows", {})
+
+
+def rules(results: Sequence[Result], evaluations: Sequence[str]) -> str:
+    """What each evaluation counts as reaching a goal, and how many goals it tries."""
+    lines = []
+    for name in evaluations:
+        said = next(r["measured"][name] for r in results if name in r["measured"])
+        lines.append(f"- `{name}`: {said['rows'][MODEL]['goals']} held-out goals, {rule(said)}.")
+    return "\n".join(lines)
 
 
 def _rows(results: Sequence[Result], evaluation: str, policy: str) -> list[dict[str, Any]]:
     """One policy's rows of an evaluation, of the results that have it."""
-    found = (result["measured"][evaluation]["rows"] for result in results)
+    found = (_all_rows(result, evaluation) for result in results)
     return [rows[policy] for rows in found if policy in rows]
 
 
@@ -162,41 +175,52 @@ def curve(
 
 def draw_curves(results: Sequence[Result], path: Path) -> Path:
     """A panel for each curve and evaluation: mean of the seeds, each seed as a dot, the floor dashed."""
-    evaluations = [n for n, v in results[0]["measured"].items() if "rows" in v]
+    evaluations = [name for name in results[0]["measured"] if MODEL in _all_rows(results[0], name)]
     kinds = [kind for kind in CURVES if any(r["axes"]["setting"].startswith(f"{kind}-") for r in results)]
-    figure = Figure(figsize=(3.4 * len(kinds), 2.9 * len(evaluations)), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(kinds), 2.9 * len(evaluations) + 0.3), layout="constrained")
     axes = figure.subplots(len(evaluations), len(kinds), squeeze=False)
-    colours = dict(
-        zip(dict.fromkeys(r["recipe"] for r in results), (INK, "#c8553d", "#4d8f6f"), strict=False)
-    )
     for row, evaluation in zip(axes, evaluations, strict=True):
         for axis, kind in zip(row, kinds, strict=True):
-            for recipe, points in curve(results, kind, evaluation).items():
-                colour = colours.get(recipe, QUIET)
-                axis.plot([x for x, _ in points], [np.mean(y) for _, y in points], color=colour, label=recipe)
-                dots = [(x, y) for x, values in points for y in values]
-                axis.plot(*zip(*dots, strict=True), "o", color=colour, markersize=3, alpha=0.6)
-                floor = next(r for r in results if r["recipe"] == recipe)["measured"][evaluation]["rows"][
-                    FLOOR
-                ]
-                axis.axhline(floor["success"], color=colour, linestyle="--", linewidth=0.8)
-            axis.set(xscale="log", ylim=(0, 104), xlabel=CURVES[kind][0])
-            axis.spines[["top", "right"]].set_visible(False)
+            floors = {r["recipe"]: _all_rows(r, evaluation)[FLOOR]["success"] for r in results}
+            _panel(axis, curve(results, kind, evaluation), floors)
+            axis.set_xlabel(CURVES[kind][0])
         row[0].set_ylabel(f"{evaluation}: goals reached, %")
-    axes[0, 0].legend(frameon=False, loc="lower right")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
     return save(figure, path)
+
+
+def _panel(axis: Axes, curves: dict[str, list[tuple[float, list[float]]]], floors: dict[str, float]) -> None:
+    places = sorted({x for points in curves.values() for x, _ in points})
+    for (recipe, points), colour in zip(curves.items(), COLOURS, strict=False):
+        axis.plot([x for x, _ in points], [np.mean(y) for _, y in points], color=colour, label=recipe)
+        dots = [(x, y) for x, values in points for y in values]
+        axis.plot(*zip(*dots, strict=True), "o", color=colour, markersize=3, alpha=0.6)
+        axis.axhline(floors[recipe], color=colour, linestyle="--", linewidth=0.8)
+    axis.set(xscale="log", ylim=(0, 104))
+    axis.set_xticks(places, [_short(x) for x in places])
+    axis.minorticks_off()
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _short(value: float) -> str:
+    """A number on an axis: 32k, 1.6M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:g}"
 
 
 def section(sweep: str, results: Sequence[Result], picture: str = "") -> str:
     """All that is told of a sweep, in Markdown."""
     measured = (item for result in results for item in result["measured"].items())
-    goals = dict.fromkeys(name for name, values in measured if MODEL in values.get("rows", {}))
-    tables = [f"### {name}\n\n{success_table(results, name)}" for name in goals]
+    goals = list(dict.fromkeys(name for name, values in measured if MODEL in values.get("rows", {})))
+    tables = [rules(results, goals), success_table(results, goals)]
     machines = sorted({f"{r['machine']['device']}, {r['machine']['cores']} cores" for r in results})
     hours = sum(sum(result["seconds"].values()) for result in results) / 3600
     made = f"{len(results)} runs, {hours:.1f} hours ({'; '.join(machines)})."
     shown = [f"![Success against what it costs.]({picture})"] if picture else []
-    return "\n\n".join([f"## {sweep}", made, *shown, *tables, "### training", training_table(results)])
+    return "\n\n".join([f"## {sweep}", made, *shown, *tables, training_table(results)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -55,9 +55,9 @@ def put(tmp_path: Path) -> Callable[..., None]:
 
 
 def cells(text: str, first: str) -> list[str]:
-    """Of the rows of Markdown that begin with this cell, the first one's other cells."""
+    """Of the rows of Markdown that begin with these cells, the first one's other cells."""
     found = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
-    return [cell.strip() for cell in found[0].strip("|").split("|")][1:]
+    return [cell.strip() for cell in found[0].removeprefix(f"| {first} |").rstrip("|").split("|")]
 
 
 def test_objectives_are_columns_and_ours_is_the_first(
@@ -71,9 +71,9 @@ def test_objectives_are_columns_and_ours_is_the_first(
     assert tables.main(["controls", "--results", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "12 runs, 2.2 hours (cpu, 2 cores)" in text
-    assert "25 steps ahead, budget 50; 200 goals of held-out episodes." in text
-    floor, ours, theirs, bound, seeds = cells(text, "`walker`")
-    assert cells(text, "recipe") == [
+    assert "- `near`: 200 held-out goals, 25 steps ahead, budget 50." in text
+    floor, ours, theirs, bound, seeds = cells(text, "`near` | `walker`")
+    assert cells(text, "goals | recipe") == [
         "random actions", "jepa", "decoder", "same solver, true dynamics", "seeds"
     ]  # fmt: skip
     assert floor == "12.0 % (7 to 17)"
@@ -82,7 +82,7 @@ def test_objectives_are_columns_and_ours_is_the_first(
     half = stats.t.ppf(0.975, 2) * 10 / np.sqrt(3)
     assert theirs == f"40.0 % ({40 - half:.0f} to {40 + half:.0f})"
     assert seeds == "3"
-    assert [line.split("|")[1].strip() for line in text.splitlines() if "`" in line][:2] == [
+    assert [line.split("|")[2].strip() for line in text.splitlines() if "| `near`" in line] == [
         "`reacher`",
         "`walker`",
     ]
@@ -95,7 +95,7 @@ def test_without_objectives_every_policy_is_a_column_and_one_seed_has_wilsons_in
     assert tables.main(["--results", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     expected = ["50.0 % (45 to 55)", "98.0 % (93 to 100)", "99.0 % (94 to 100)", "1"]
-    assert cells(text, "12.0 % (7 to 17)") == expected
+    assert cells(text, "`near` | 12.0 % (7 to 17)") == expected
     # A decoder is no part of what plans.
     assert cells(text, "0.98") == ["0.00", "40.0", "1.50 M", "72,000", "1,000", "10.0", "1"]
 
@@ -109,13 +109,13 @@ def test_what_is_not_finished_is_counted_and_not_made_up(
     put("tasks", {"train.seed": 0, "recipe": "walker", "model.objective": "jepa"}, 50.0)
     assert tables.main(["tasks", "--results", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert cells(text, "`finger`")[1:] == [
+    assert cells(text, "`near` | `finger`")[1:] == [
         "70.0 % (70 to 70)",
         "60.0 % (55 to 65)",
         "99.0 % (94 to 100)",
         "1 to 2",
     ]
-    assert cells(text, "`walker`")[2] == ""
+    assert cells(text, "`near` | `walker`")[2] == ""
     assert tables.main(["nothing", "--results", str(tmp_path)]) == 2
     assert tables.main(["--results", str(tmp_path / "empty")]) == 2
 
@@ -152,5 +152,5 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     assert "](curves.png)" in text
     assert text.startswith("# Results\n")
     # Numbers in names count as numbers.
-    settings = [line.split("`")[3] for line in text.splitlines() if line.startswith("| `reacher`")]
+    settings = [line.split("`")[5] for line in text.splitlines() if line.startswith("| `near` | `reacher`")]
     assert settings[:3] == ["episodes-10", "minutes-1", "minutes-12"]

@@ -358,6 +358,7 @@ def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_terminated_it_leaves_a_checkpoint_and_goes_on_from_there(
     sweep: Any, grid: Callable[..., str], where: list[str], tmp_path: Path
 ) -> None:
