@@ -13,7 +13,7 @@ from .protocols import PROTOCOLS
 
 COSTS = ("closest", "last", "mean", "sum", "stay")
 OBJECTIVES = {
-    "world_model": ("jepa", "none", "ema", "pldm", "decoder"),
+    "world_model": ("jepa", "none", "ema", "pldm", "decoder", "frozen"),
     "images": (
         "jepa", "none", "vicreg", "simclr", "byol", "supervised", "teacher", "predictor", "teacher_predictor"
     ),
