@@ -125,6 +125,15 @@ class Camera:
         self._renderer.update_scene(data, camera=self._camera)
         return self._renderer.render()
 
+    def things(self, data: Any) -> np.ndarray:
+        """mujoco.MjData likewise to what each pixel shows, (height, width, 2) int32: the number of a thing
+        within its kind, and the kind, an mjtObj; -1 and -1 where nothing is."""
+        self._renderer.enable_segmentation_rendering()
+        try:
+            return self(data)
+        finally:
+            self._renderer.disable_segmentation_rendering()
+
 
 def _free(renderer: Any) -> None:
     """Free a mujoco.Renderer in its own context: it deletes by number, in whichever context is current, and
