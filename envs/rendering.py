@@ -141,6 +141,15 @@ class Camera:
         # OpenGL's first row is the lowest.
         return np.ascontiguousarray(frame[::-1])
 
+    def things(self, data: Any) -> np.ndarray:
+        """mujoco.MjData likewise to what each pixel shows, (height, width, 2) int32: the number of a thing
+        within its kind, and the kind, an mjtObj; -1 and -1 where nothing is."""
+        self._renderer.enable_segmentation_rendering()
+        try:
+            return self(data)
+        finally:
+            self._renderer.disable_segmentation_rendering()
+
 
 def _free(gl: Any, context: Any) -> None:
     """Free what a camera drew with in its own context: it deletes by number, in whichever context is current,

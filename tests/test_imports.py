@@ -42,7 +42,7 @@ ALLOWED["data"] = CORE
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
 ALLOWED["run"] = MODELS | {"data"}
 ALLOWED["trainer"] = MODELS | {"data", "run", "device"}
-ALLOWED["evaluation"] = MODELS | {"vit", "data", "run", "trainer", "planning"}
+ALLOWED["evaluation"] = MODELS | {"data", "run", "trainer", "planning", "vit"}
 ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}

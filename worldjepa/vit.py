@@ -34,14 +34,14 @@ def read_class_token_alone(model: nn.Module) -> None:
 
 
 @contextmanager
-def every_token_read(model: VisionTransformer) -> Iterator[None]:
-    """Within it the last block gives all tokens again, for whoever looks at the patches."""
-    last = model.blocks[-1]
-    spares = type(last) is LastBlock
-    if spares:
-        last.__class__ = Block
+def all_tokens(model: nn.Module) -> Iterator[None]:
+    """While it lasts, the last block of a vision transformer gives all its tokens, as timm's own does."""
+    last = model.blocks[-1]  # type: ignore[index]
+    spared = type(last) is LastBlock
     try:
+        if spared:
+            last.__class__ = Block
         yield
     finally:
-        if spares:
+        if spared:
             last.__class__ = LastBlock

@@ -1,4 +1,4 @@
-"""What is watched while an image encoder trains, as callbacks: collapse, neighbours, the views themselves."""
+"""What is watched while an image encoder trains, as callbacks: collapse, probes, the views themselves."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,11 @@ from ..image_jepa import ImageJEPA
 from ..run import Run
 from ..trainer import Callback
 from .geometry import rank_me, spread
-from .image_probes import embed, fit, knn_accuracy
+from .image_probes import embed, fit, knn_accuracy, layer_norm, linear_predictions
 from .pictures import tile
 
 # Of the training and of the held-out images: enough to see a trend, in a second.
-NEIGHBOURS, QUERIES = 4000, 1000
+FITTED, QUERIES = 4000, 1000
 LAYOUT = {
     "training": {
         "SIGReg, and what a perfect Gaussian gives": ["Multiline", ["train/sigreg$", "train/sigreg_floor"]],
@@ -41,19 +41,24 @@ def watch_embeddings(run: Run, pixels: Tensor) -> Callable[[ImageJEPA, int], Non
     return callback
 
 
-def watch_neighbours(run: Run, train: Images, test: Images) -> Callable[[ImageJEPA, int], None]:
-    """Accuracy of the nearest training images' labels on held-out ones, in per cent; both with labels."""
+def watch_probes(
+    run: Run, train: Images, test: Images, penalty: float
+) -> Callable[[ImageJEPA, int], None]:
+    """Accuracy on held-out images, in per cent, of the nearest training images' labels and of LayerNorm and a
+    linear layer, fitted anew with `penalty` each time; both with labels."""
     i_train, i_test = (
         np.sort(np.random.default_rng(0).permutation(len(images))[:count])
-        for images, count in ((train, NEIGHBOURS), (test, QUERIES))
+        for images, count in ((train, FITTED), (test, QUERIES))
     )
     assert train.labels is not None
     assert test.labels is not None
     y_train, y_test = train.labels[i_train], test.labels[i_test]
 
     def callback(model: ImageJEPA, step: int) -> None:
-        x_train, x_test = (embed(model, *side, "neighbours") for side in ((train, i_train), (test, i_test)))
-        run.log(step, {"probe/knn": 100 * knn_accuracy(x_train, y_train, x_test, y_test)})
+        x_train, x_test = (embed(model, *side, "probes") for side in ((train, i_train), (test, i_test)))
+        predicted = linear_predictions(layer_norm(x_train), y_train, layer_norm(x_test), penalty)
+        scalars = {"probe/knn": 100 * knn_accuracy(x_train, y_train, x_test, y_test)}
+        run.log(step, {**scalars, "probe/linear": 100 * float((predicted == y_test).mean())})
 
     return callback
 
@@ -68,12 +73,12 @@ def views_sheet(data: MultiCrop, count: int = 8) -> np.ndarray:
 
 
 def image_callbacks(run: Run, config: Config, data: MultiCrop, train: Images, test: Images) -> list[Callback]:
-    """All of the above; neighbours only where the images have labels."""
+    """All of the above; probes only where the images have labels."""
     every = config.train.evaluate_every
     chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:QUERIES])
     result: list[Callback] = [(every, watch_embeddings(run, test.batch(chosen)["pixels"]))]
     if train.labels is not None and test.labels is not None:
-        result.append((every, watch_neighbours(run, train, test)))
+        result.append((every, watch_probes(run, train, test, config.probe.ridge)))
     run.writer.add_custom_scalars(LAYOUT)
     run.writer.add_image("data/views", views_sheet(data, min(8, len(train))), 0, dataformats="HWC")
     return result
