@@ -217,7 +217,8 @@ class ProbeConfig:
 class SurpriseConfig:
     episodes: int = option(
         64,
-        "held-out episodes; where the data hold fewer that are long enough, new ones are played as the data were",
+        "held-out episodes; where the data hold too few that are long enough, new ones are played as the "
+        "data were",
     )
     before: int = option(8, "frames before the perturbed one, data.frameskip steps apart")
     after: int = option(8, "frames after it")
@@ -232,10 +233,10 @@ class SurpriseConfig:
 @dataclass
 class DecodeConfig:
     train_frames: int = option(10000, "frames of training episodes that the decoder learns from, at most")
-    steps: int = option(1500, "optimizer steps that it learns for")
-    batch_size: int = option(64, "frames in a step")
+    steps: int = option(600, "optimizer steps that it learns for")
+    batch_size: int = option(32, "frames in a step")
     learning_rate: float = option(2e-3, "AdamW's, falling to 0")
-    width: int = option(16, "channels of its last stage; each of the two before has twice as many")
+    width: int = option(8, "channels of its last stage; each of the two before has twice as many")
     horizon: int = option(15, "action blocks imagined from the first data.context frames")
     windows: int = option(200, "held-out stretches of so many frames that it is judged on, at most")
     episodes: int = option(4, "held-out episodes shown in the pictures")

@@ -1,7 +1,7 @@
 """What should not happen, drawn: from one frame on bodies are elsewhere, or colours are others.
 
-After LeWorldModel (arXiv 2603.19312, section 5.2 and appendix F.3): a teleport, a teleport that covers no more
-than a usual step, and a change of colours, at the same frame of the same episode.
+After LeWorldModel (arXiv 2603.19312, section 5.2 and appendix F.3): a teleport, a teleport that covers no
+more than a usual step, and a change of colours, at the same frame of the same episode.
 """
 
 import dataclasses

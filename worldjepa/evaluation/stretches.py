@@ -1,7 +1,6 @@
 """Stretches of episodes that no model was trained on, as physics states and actions, to be drawn again."""
 
 import dataclasses
-from typing import Any
 
 import gymnasium
 import numpy as np

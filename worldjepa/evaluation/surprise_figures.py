@@ -29,8 +29,8 @@ def surprise_table(results: dict[str, Any]) -> str:
     new = f", {results['new_episodes']} of them played anew" if results["new_episodes"] else ""
     lines.append(
         f"\nMedian surprise over {results['episodes']} held-out episodes{new}: at the frame before, at the "
-        "perturbed frame, at the last frame. Jump: from the last frame, in that of a usual step. Paired t-test "
-        "and AUC: against the same episodes unperturbed, at the perturbed frame."
+        "perturbed frame, at the last frame. Jump: distance from the frame before, in usual steps. Paired "
+        "t-test and AUC: against the same episodes unperturbed, at the perturbed frame."
     )
     return "\n".join(lines)
 
