@@ -233,7 +233,7 @@ class SurpriseConfig:
 @dataclass
 class DecodeConfig:
     train_frames: int = option(10000, "frames of training episodes that the decoder learns from, at most")
-    steps: int = option(600, "optimizer steps that it learns for")
+    steps: int = option(1200, "optimizer steps that it learns for")
     batch_size: int = option(32, "frames in a step")
     learning_rate: float = option(2e-3, "AdamW's, falling to 0")
     width: int = option(8, "channels of its last stage; each of the two before has twice as many")

@@ -34,15 +34,16 @@ from .train import open_store
 def run(config: Config) -> int:
     target = Run(config.run, config.checkpoint)
     device = choose_device(config.train)
-    about = {"options": dataclasses.asdict(config.decode), "checkpoint": target.chosen_step()}
+    step = target.chosen_step()
+    about = {"options": dataclasses.asdict(config.decode), "checkpoint": step}
     results = target.result("decode", about)
     path = target.evaluation / "decode.json"
     if results is None:
         results, films = _evaluate(config, target, device)
-        results = {**about, **results}
+        results = about | results
         np.savez_compressed(path.with_suffix(".npz"), **films)  # type: ignore[arg-type]
         target.write_json("decode", results)
-        _to_tensorboard(target, results, decode_figure(path), decode_film(path)[1], about["checkpoint"])
+        _to_tensorboard(target, results, decode_figure(path), decode_film(path)[1], step)
     print(decode_table(results))
     print(path, path.with_name("decoder.safetensors"), decode_figure(path), sep="\n")
     print(path.with_suffix(".mp4"), path.with_suffix(".gif"), sep="\n")
@@ -98,7 +99,7 @@ def _decoder(
     found = load_decoder(path, about, empty)
     if found is not None:
         return found.to(device)
-    decoder = fit_decoder(model, windows, model.image_size, config.decode, device)
+    decoder = fit_decoder(model, windows, model.image_size, config.decode)
     save_decoder(decoder, path, about)
     return decoder
 

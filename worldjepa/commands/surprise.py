@@ -1,6 +1,7 @@
 """`worldjepa surprise`: whether a trained model is surprised by what can not happen, and by what can."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import imageio.v3 as imageio
@@ -24,15 +25,16 @@ SHOWN = 2, 6
 def run(config: Config) -> int:
     target = Run(config.run, config.checkpoint)
     device = choose_device(config.train)
-    about = {"options": dataclasses.asdict(config.surprise), "checkpoint": target.chosen_step()}
+    step = target.chosen_step()
+    about = {"options": dataclasses.asdict(config.surprise), "checkpoint": step}
     results = target.result("surprise", about)
     if results is None:
         results, arrays = _evaluate(config, target, device)
-        results = {**about, **results}
+        results = about | results
         target.evaluation.mkdir(exist_ok=True)
         np.savez_compressed(target.evaluation / "surprise.npz", **arrays)  # type: ignore[arg-type]
         path = target.write_json("surprise", results)
-        _to_tensorboard(target, results, surprise_figure(path), about["checkpoint"])
+        _to_tensorboard(target, results, surprise_figure(path), step)
     path = target.evaluation / "surprise.json"
     print(surprise_table(results))
     print(path, surprise_figure(path), sep="\n")
@@ -53,7 +55,7 @@ def _evaluate(
     frames = draw(shown, stretches, targets, paint, at, frameskip)
     # One block of actions for each frame.
     blocks = stretches.actions.reshape(len(stretches), steps // frameskip, -1)
-    surprises = {name: surprise(model, each, blocks, device) for name, each in frames.items()}
+    surprises = {name: surprise(model, each, blocks) for name, each in frames.items()}
     first, last = max(0, at - SHOWN[0]), at + SHOWN[1] + 1
     results = {
         "environment": config.env.id,
@@ -70,7 +72,7 @@ def _evaluate(
     return results, arrays
 
 
-def _to_tensorboard(target: Run, results: dict[str, Any], figure: Any, step: int) -> None:
+def _to_tensorboard(target: Run, results: dict[str, Any], figure: Path, step: int) -> None:
     for name, row in results["rows"].items():
         for key in ("at", "auc", "p"):
             if key in row:

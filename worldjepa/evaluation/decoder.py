@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from ..config import DecodeConfig
 from ..data.windows import Windows
-from ..planning.dynamics import WorldModel
 from ..world_baselines import FrameDecoder
+from ..world_model import WorldModel
 from .probes import embed
 from .rivals import Standardise
 
@@ -56,16 +56,14 @@ class LatentDecoder(nn.Module):
         return torch.cat(decoded).unflatten(0, z.shape[:-1])
 
 
-def fit_decoder(
-    model: WorldModel, windows: Windows, image_size: int, options: DecodeConfig, device: torch.device
-) -> LatentDecoder:
+def fit_decoder(model: WorldModel, windows: Windows, image_size: int, options: DecodeConfig) -> LatentDecoder:
     """Least squares on frames of training episodes; AdamW with a rate that falls to 0.
 
     Args:
-        model: frozen, in evaluation mode, on the device.
+        model: frozen, in evaluation mode; the decoder is trained where it is.
         windows: of one frame.
     """
-    rng = np.random.default_rng(options.seed)
+    rng, device = np.random.default_rng(options.seed), next(model.parameters()).device
     chosen = np.sort(rng.permutation(len(windows))[: options.train_frames])
     z = torch.from_numpy(embed(model, windows, chosen, "embed for the decoder")[:, 0]).to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -13,24 +13,24 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
-from ..planning.dynamics import WorldModel
+from ..world_model import WorldModel
 
 # Episodes encoded at once.
 AT_ONCE = 8
 
 
 @torch.inference_mode()
-def surprise(model: WorldModel, frames: np.ndarray, actions: np.ndarray, device: torch.device) -> np.ndarray:
+def surprise(model: WorldModel, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """Of every frame but the first, from all the frames before it that the predictor can see.
 
     Args:
-        model: in evaluation mode, on the device.
+        model: in evaluation mode.
         frames: (E, T, H, W, 3) uint8. actions: (E, T-1, k·A), block j leads from frame j to frame j+1.
 
     Returns:
         (E, T-1) float64, entry t-1 that of frame t.
     """
-    parts = []
+    device, parts = next(model.parameters()).device, []
     for i in tqdm(range(0, len(frames), AT_ONCE), desc="surprise", leave=False):
         z = model.encode(torch.as_tensor(frames[i : i + AT_ONCE], device=device)).float()
         blocks = torch.as_tensor(actions[i : i + AT_ONCE], dtype=torch.float32, device=device)

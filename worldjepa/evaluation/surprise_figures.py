@@ -42,11 +42,10 @@ def surprise_figure(path: Path) -> Path:
     with np.load(path.with_suffix(".npz")) as file:
         arrays = dict(file)
     figure = Figure(figsize=(11, 7.5), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.15, 1))
-    course, roc = above.subplots(1, 2, width_ratios=(1.7, 1))
-    _draw_course(course, results)
-    _draw_roc(roc, results, arrays["surprises"])
-    _draw_film(below.subplots(), results, arrays["film"])
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1), height_ratios=(1.15, 1))
+    _draw_course(figure.add_subplot(grid[0, 0]), results)
+    _draw_roc(figure.add_subplot(grid[0, 1]), results, arrays["surprises"])
+    _draw_film(figure.add_subplot(grid[1, :]), results, arrays["film"])
     return save(figure, path.with_suffix(".png"))
 
 
