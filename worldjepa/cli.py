@@ -73,7 +73,7 @@ VERBS = {
         ("run", "checkpoint", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
     "surprise": Verb(
-        "how far off the model's predictions are where bodies are teleported or colours change",
+        "see whether teleported bodies or other colours surprise the model",
         ("run", "checkpoint", "data.path", "surprise.", "train.device", "train.threads"),
     ),
     "decode": Verb(
