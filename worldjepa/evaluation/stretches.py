@@ -108,9 +108,7 @@ def _played(
     """States and actions of up to `count` new episodes of more than `steps` steps; of twice as many, shorter
     ones are left out."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
-    with tqdm(
-        total=count, desc="play new episodes", unit=" episodes", leave=False, disable=not count
-    ) as bar:
+    with tqdm(total=count, desc="play new episodes", unit=" episodes", leave=False, disable=not count) as bar:
         for index in range(NEW, NEW + 2 * count):
             if len(found) == count:
                 break
