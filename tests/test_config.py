@@ -93,6 +93,12 @@ IMPOSSIBLE = {
     "plan.solver=gradient plan.starts=65": "plan.starts=65: must be at most plan.num_samples=64",
     "plan.solver=cem_gradient plan.iterations=1": "plan.iterations=1: cem_gradient needs 2",
     "probe.ridge=-1": "0 or more",
+    "surprise.episodes=1": "at least 2",
+    "surprise.before=1": "at least 2",
+    "surprise.colour=0..1": "a range low..high of factors above 0, as 0.3..1.7",
+    "surprise.colour=": "a range low..high of factors above 0",
+    "decode.steps=0": "at least 1",
+    "decode.learning_rate=0": "more than 0",
     "monitor.port=65536": "from 0 to 65535",
     "name=": "some text",
 }

@@ -72,6 +72,14 @@ VERBS = {
         "read physical quantities from frozen latents, or classes from image features",
         ("run", "checkpoint", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
+    "surprise": Verb(
+        "see whether teleported bodies or other colours surprise the model",
+        ("run", "checkpoint", "data.path", "surprise.", "train.device", "train.threads"),
+    ),
+    "decode": Verb(
+        "frames from frozen latents: true, reconstructed and imagined side by side",
+        ("run", "checkpoint", "data.path", "decode.", "train.device", "train.threads"),
+    ),
     "convert": Verb(
         "published LeWorldModel weights into a run folder",
         ("name", "run", "env.", "data.frameskip", "data.context", "model.", "train.", "convert."),

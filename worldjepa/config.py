@@ -214,6 +214,36 @@ class ProbeConfig:
 
 
 @dataclass
+class SurpriseConfig:
+    episodes: int = option(
+        64,
+        "held-out episodes; where the data hold too few that are long enough, new ones are played as the "
+        "data were",
+    )
+    before: int = option(8, "frames before the perturbed one, data.frameskip steps apart")
+    after: int = option(8, "frames after it")
+    colour: str = option(
+        "0.3..1.7",
+        "colour change: factors on red, green and blue of each material (in an environment of your own: of "
+        "the whole frame), drawn for each episode",
+    )
+    seed: int = option(0, "which stretches of the episodes, which teleports and colours")
+
+
+@dataclass
+class DecodeConfig:
+    train_frames: int = option(10000, "frames of training episodes that the decoder learns from, at most")
+    steps: int = option(1200, "optimizer steps that it learns for")
+    batch_size: int = option(32, "frames in a step")
+    learning_rate: float = option(2e-3, "AdamW's, falling to 0")
+    width: int = option(8, "channels of its last stage; each of the two before has twice as many")
+    horizon: int = option(15, "action blocks imagined from the first data.context frames")
+    windows: int = option(200, "held-out stretches of so many frames that it is judged on, at most")
+    episodes: int = option(4, "held-out episodes shown in the pictures")
+    seed: int = option(0, "its weights and batches; which frames and stretches")
+
+
+@dataclass
 class ConvertConfig:
     weights: str = option(
         "", "a LeWM state dict as stable-worldmodel writes it, .safetensors or torch.save's"
@@ -256,6 +286,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    surprise: SurpriseConfig = field(default_factory=SurpriseConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
