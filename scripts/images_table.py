@@ -101,6 +101,8 @@ def main() -> None:
             rows = {other: [run["rows"][other] for run in found] for other in ("raw pixels", "untrained")}
         rows[name] = [run["rows"]["trained"] for run in found]
         steps[name] = float(np.mean([run["steps"] for run in found]))
+    if not rows:
+        return
     print(table(rows, steps))
     print(f"\n{chosen.data}, {chosen.minutes:g} minutes a run; ±: 95% interval of the mean over seeds.")
 

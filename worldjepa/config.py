@@ -87,8 +87,9 @@ class StoreConfig:
 class ImagesConfig:
     data: str = option(
         "FashionMNIST",
-        "digits (scikit-learn's), a class of torchvision.datasets by name, a folder of images (subfolders "
-        "are the classes), or rollouts (a folder of HDF5 shards, or one file)",
+        "digits (scikit-learn's), a class of torchvision.datasets by name, a data set in Hugging Face's "
+        "cache as OWNER/NAME, a folder of images (subfolders are the classes) or of Hugging Face's files, or "
+        "rollouts (a folder of HDF5 shards, or one file)",
     )
     root: str = option("data", "folder that torchvision's data sets lie in; nothing is downloaded")
     size: int = option(0, "images are brought to this side before views are cut, pixels; 0: as they are")

@@ -41,9 +41,7 @@ def watch_embeddings(run: Run, pixels: Tensor) -> Callable[[ImageJEPA, int], Non
     return callback
 
 
-def watch_probes(
-    run: Run, train: Images, test: Images, penalty: float
-) -> Callable[[ImageJEPA, int], None]:
+def watch_probes(run: Run, train: Images, test: Images, penalty: float) -> Callable[[ImageJEPA, int], None]:
     """Accuracy on held-out images, in per cent, of the nearest training images' labels and of LayerNorm and a
     linear layer, fitted anew with `penalty` each time; both with labels."""
     i_train, i_test = (
