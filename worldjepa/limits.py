@@ -60,7 +60,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "train.keep_checkpoints train.accumulate plan.goals plan.goal_offset plan.budget plan.horizon "
         "plan.num_elites "
         "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
-        "store.episodes probe.draws",
+        "store.episodes probe.draws probe.seeds probe.mlp_steps probe.horizon",
     ),
     ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
     (
