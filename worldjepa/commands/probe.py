@@ -88,8 +88,8 @@ def _evaluate(config: Config, target: Run, device: torch.device) -> dict[str, An
     lengths = [int(store.lengths[episodes].max()) for episodes in sides]
     depth = deepest(lengths, context, frameskip, options.horizon)
     if depth:
-        rolled = (Windows(store, episodes, context + depth, frameskip) for episodes in sides)
-        results["rollouts"] = probe_rollouts(model, env, *rolled, readers, options)
+        long, judged = (Windows(store, episodes, context + depth, frameskip) for episodes in sides)
+        results["rollouts"] = probe_rollouts(model, env, long, judged, readers, options)
     z = torch.from_numpy(draws.test.tasks["coordinates"].features["latent"])
     smallest, mean = spread(z)
     return {

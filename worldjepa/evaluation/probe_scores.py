@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import pearsonr
-from sklearn.metrics import r2_score
 
 from .few_shot import interval
 
@@ -34,8 +33,10 @@ def score_values(
         "episodes", the 95% interval of a bootstrap over held-out episodes. Of each value "r" too, Pearson's,
         0 where nothing varies.
     """
-    scores = np.array([r2_score(y, p, multioutput="raw_values") for p in predicted])
-    again = _resampled_r2(y, predicted, episodes)
+    index, drawn = resampled(episodes)
+    whole = np.ones((1, drawn.shape[1]))
+    scores = np.concatenate([_r2(y, p[None], index, whole) for p in predicted])
+    again = _r2(y, predicted, index, drawn)
     rows = []
     for column, of_seeds in enumerate(scores.T):
         row = _row("r2", of_seeds, again[:, column])
@@ -80,9 +81,9 @@ def _row(name: str, of_seeds: np.ndarray, again: np.ndarray) -> dict[str, Any]:
     return {name: float(np.mean(of_seeds)), "seeds": seeds, "episodes": [float(low), float(high)]}
 
 
-def _resampled_r2(y: np.ndarray, predicted: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-    """R², its mean over seeds, of each resample, (RESAMPLES, k), from each episode's sums."""
-    index, drawn = resampled(episodes)
+def _r2(y: np.ndarray, predicted: np.ndarray, index: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """R², its mean over seeds, (B, k), where each episode counts as often as `drawn`, (B, E), says: from the
+    sums over each episode, which `index` (m,) tells of each frame."""
     # Centred, so that the difference of two large numbers below keeps its digits.
     centred = y - y.mean(0)
 
@@ -92,7 +93,7 @@ def _resampled_r2(y: np.ndarray, predicted: np.ndarray, episodes: np.ndarray) ->
     frames = summed(np.ones((len(y), 1)))
     total = summed(centred**2) - summed(centred) ** 2 / frames
     error = summed(np.mean((predicted - y) ** 2, 0))
-    varies = total > 1e-12 * frames * (np.abs(y).max(0) ** 2 + 1e-300)
-    # As scikit-learn: of values that do not vary R² is 1 where all are right, else 0.
-    constant = (error <= 0).astype(float)
-    return np.where(varies, 1 - error / np.where(varies, total, 1), constant)
+    # What varies by rounding alone does not vary.
+    varies = total > 1e-20 * frames * np.abs(y).max(0) ** 2
+    # As scikit-learn says: of values that do not vary R² is 1 where all are right, else 0.
+    return np.where(varies, 1 - error / np.where(varies, total, 1), error <= 0)

@@ -60,9 +60,11 @@ def untrained(config: Config, frames: Windows, order: np.ndarray, device: torch.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         model = build_world_model(config, frames.store.action_dim).to(device)
+    model.eval()
     for module in model.modules():
-        # Dropout stays off.
-        module.training = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # The plain mean over all batches.
+            module.training, module.momentum = True, None
     for part in np.array_split(order, max(1, len(order) // BATCH)):
         # A BatchNorm needs two.
         if len(part) > 1:

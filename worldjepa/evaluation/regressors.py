@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -32,13 +33,18 @@ class Settings(NamedTuple):
 
 def fit_ridge(x: np.ndarray, y: np.ndarray, settings: Settings) -> Reader:
     """Ridge regression; x (n, d), y (n, k)."""
-    return make_pipeline(StandardScaler(), Ridge(settings.alpha)).fit(x, y).predict
+    return _reader(Ridge(settings.alpha), x, y)
 
 
 def fit_knn(x: np.ndarray, y: np.ndarray, settings: Settings) -> Reader:
     """Mean over the nearest, weighted by 1 / distance."""
-    neighbours = KNeighborsRegressor(min(NEIGHBOURS, len(x)), weights="distance")
-    return make_pipeline(StandardScaler(), neighbours).fit(x, y).predict
+    return _reader(KNeighborsRegressor(min(NEIGHBOURS, len(x)), weights="distance"), x, y)
+
+
+def _reader(estimator: BaseEstimator, x: np.ndarray, y: np.ndarray) -> Reader:
+    fitted = make_pipeline(StandardScaler(), estimator).fit(x, y)
+    # Of one value scikit-learn gives (n,).
+    return lambda features: fitted.predict(features).reshape(-1, y.shape[1])
 
 
 def fit_mlp(x: np.ndarray, y: np.ndarray, settings: Settings) -> Reader:

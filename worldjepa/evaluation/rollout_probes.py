@@ -70,16 +70,18 @@ def probe_rollouts(
         refitted": on imagined latents of training episodes at that depth, which finds what is there in
         another form.
     """
-    rng, rollouts = np.random.default_rng(options.seed), []
-    for windows, count, encode_all in ((train, TRAIN, False), (test, TEST, True)):
-        indices = np.sort(rng.permutation(len(windows))[:count])
-        rollouts.append(roll_out(model, windows, indices, encode_all))
+    rng = np.random.default_rng(options.seed)
+    fitted_on, judged_on = (
+        roll_out(model, windows, np.sort(rng.permutation(len(windows))[:count]), encode_all)
+        for windows, count, encode_all in ((train, TRAIN, False), (test, TEST, True))
+    )
     tasks = [task for task in ("coordinates", "velocities") if (task, "ridge") in readers]
     curves: dict[str, dict[str, list[Any]]] = {task: {} for task in tasks}
     for depth in range(test.frames - model.context + 1):
         last = model.context - 1 + depth
         for task in tasks:
-            for name, row in _at_depth(model.context, env, *rollouts, readers, options, task, last).items():
+            rows = _at_depth(model.context, env, fitted_on, judged_on, readers, options, task, last)
+            for name, row in rows.items():
                 curves[task].setdefault(name, []).append(row)
     return curves
 

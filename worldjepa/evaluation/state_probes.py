@@ -52,8 +52,8 @@ def tasks_of(env: Any, windows: Windows, sample: Sample, context: int) -> dict[s
     tasks = {"coordinates": Task(last, true[-1], names)}
     if velocities:
         several = {name: x[:, -context:].reshape(len(x), -1) for name, x in sources.items()}
-        # The same numbers, so put that an MLP finds velocities in them most easily: the ceiling is to be high.
-        # Latents are read better as they are.
+        # The same numbers, put so that an MLP finds velocities in them most easily, as the ceiling is to be
+        # high. Latents are read better as they are.
         ends = true[-context:]
         several[TRUTH] = np.concatenate([ends[-1], *(b - a for a, b in pairwise(ends))], 1)
         tasks["velocities"] = Task(several, np.stack(list(velocities.values()), 1), list(velocities))
@@ -84,12 +84,13 @@ def draw(
     drawn = [rng.permutation(len(train))[: options.train_frames] for rng in rngs]
     chosen = np.unique(np.concatenate(drawn))
     held_out = np.sort(np.random.default_rng(options.seed).permutation(len(test))[: options.test_frames])
-    sides = []
-    for windows, indices, label in ((train, chosen, "embed training"), (test, held_out, "embed held-out")):
+
+    def side(windows: Windows, indices: np.ndarray, label: str) -> Side:
         sample = read_windows(encode, windows, indices, label)
-        tasks = tasks_of(env, windows, sample, context)
-        sides.append(Side(indices, windows.episodes[indices], tasks))
-    return Draws(*sides, [np.searchsorted(chosen, indices) for indices in drawn])
+        return Side(indices, windows.episodes[indices], tasks_of(env, windows, sample, context))
+
+    fitted_on, judged_on = side(train, chosen, "embed training"), side(test, held_out, "embed held-out")
+    return Draws(fitted_on, judged_on, [np.searchsorted(chosen, indices) for indices in drawn])
 
 
 def probe_states(draws: Draws, options: ProbeConfig) -> tuple[dict[str, Any], dict[tuple[str, str], Reader]]:
@@ -100,7 +101,9 @@ def probe_states(draws: Draws, options: ProbeConfig) -> tuple[dict[str, Any], di
         `probe_scores`; "of_truth": {task: {kind: mean R² of latents over that of the true coordinates}}.
         And the first seed's ridge and MLP on latents, by task and kind.
     """
-    test, probes, means, readers = draws.test, {}, {}, {}
+    test, readers = draws.test, {}
+    probes: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     sources = list(test.tasks["coordinates"].features)
     bar = tqdm(total=len(sources) * len(test.tasks) * len(KINDS), desc="probe", leave=False)
     for source in sources:
