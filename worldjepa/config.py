@@ -202,11 +202,16 @@ class PlanConfig:
 @dataclass
 class ProbeConfig:
     train_frames: int = option(
-        20000, "frames of training episodes, or images, that the probe is fitted on, at most"
+        50000, "frames of training episodes, or images, that the probe is fitted on, at most"
     )
     test_frames: int = option(5000, "frames of held-out episodes, or images, that it is judged on, at most")
     ridge: float = option(1.0, "α of the ridge (images: logistic) regression on standardised latents")
     seed: int = option(0, "which frames")
+    seeds: int = option(
+        3, "how often training frames are drawn and probes fitted, the MLP from other initial weights"
+    )
+    mlp_steps: int = option(1000, "optimizer steps of the MLP, of 512 frames each")
+    horizon: int = option(15, "action blocks that rollouts imagine ahead; less where episodes are shorter")
     shots: str = option("1,2,5,10,100", "images: labelled images of each class for probes on a few of them")
     draws: int = option(5, "images: how often those are drawn, for the interval")
     map: str = option("tsne", "images: how features are drawn in the plane, tsne or pca")

@@ -64,8 +64,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "train.keep_checkpoints train.accumulate plan.goals plan.goal_offset plan.budget plan.horizon "
         "plan.num_elites "
         "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
-        "store.episodes probe.draws surprise.after decode.train_frames decode.steps "
-        "decode.width decode.horizon decode.windows decode.episodes",
+        "store.episodes probe.draws probe.seeds probe.mlp_steps probe.horizon surprise.after "
+        "decode.train_frames decode.steps decode.width decode.horizon decode.windows decode.episodes",
     ),
     (
         "at least 2",

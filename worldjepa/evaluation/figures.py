@@ -73,35 +73,6 @@ def plan_figure(path: Path) -> Path:
     return save(figure, path.with_suffix(".png"))
 
 
-def probe_table(results: dict[str, Any]) -> str:
-    """The table that `worldjepa probe` prints, from its probe.json."""
-    lines = [f"{'':<28}{'R²':>8}{'Pearson r':>12}"]
-    for kind in ("coordinates", "velocities"):
-        for name, row in results[kind].items():
-            lines.append(f"{name:<28}{row['r2']:>8.3f}{row['r']:>12.3f}")
-        if kind in results["mean_r2"]:
-            lines.append(f"{'mean of ' + kind:<28}{results['mean_r2'][kind]:>8.3f}")
-    lines.append(f"RankMe {results['rank']:.1f} of {results['latent']} dimensions")
-    return "\n".join(lines)
-
-
-def probe_figure(path: Path) -> Path:
-    """Bars of R² from probe.json; written beside it as probe.png."""
-    results = json.loads(path.read_text("utf-8"))
-    rows = {
-        name: row["r2"]
-        for kind in ("velocities", "coordinates")
-        for name, row in reversed(results[kind].items())
-    }
-    figure = Figure(figsize=(7, 0.35 * len(rows) + 1.2), layout="constrained")
-    axis = figure.subplots()
-    axis.barh(list(rows), list(rows.values()), color=INK, height=0.65)
-    axis.set_xlim(min(0, *rows.values()), 1)
-    axis.set_xlabel("R² of a ridge regression from frozen latents, held-out episodes")
-    axis.spines[["top", "right"]].set_visible(False)
-    return save(figure, path.with_suffix(".png"))
-
-
 def save(figure: Figure, path: Path) -> Path:
     with matplotlib.rc_context({"savefig.dpi": 150}):
         temporary = path.with_name(f".{path.name}")
