@@ -72,6 +72,10 @@ VERBS = {
         "read physical quantities from frozen latents, or classes from image features",
         ("run", "checkpoint", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
+    "geometry": Verb(
+        "the shape of the latents: rank, spectrum, Gaussianity, straightness, distances, maps",
+        ("run", "checkpoint", "data.path", "images.root", "geometry.", "train.device", "train.threads"),
+    ),
     "convert": Verb(
         "published LeWorldModel weights into a run folder",
         ("name", "run", "env.", "data.frameskip", "data.context", "model.", "train.", "convert."),

@@ -60,9 +60,13 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "train.keep_checkpoints train.accumulate plan.goals plan.goal_offset plan.budget plan.horizon "
         "plan.num_elites "
         "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
-        "store.episodes probe.draws",
+        "store.episodes probe.draws geometry.pairs",
     ),
-    ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
+    (
+        "at least 2",
+        lambda v: v >= 2,
+        "model.sigreg.knots train.batch_size plan.num_samples geometry.frames geometry.shown",
+    ),
     (
         "0 or more",
         lambda v: v >= 0,
@@ -72,7 +76,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
         "store.image_size model.rival.variance model.rival.covariance model.rival.smoothness "
-        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs",
+        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs geometry.seed",
     ),
     (
         "more than 0",
