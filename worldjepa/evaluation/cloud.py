@@ -68,8 +68,8 @@ def describe(
 def distances(
     z: np.ndarray, coordinates: np.ndarray, pairs: int, seed: int
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """How far the latents of random pairs of frames are apart, and how far the frames are: the distance between
-    their coordinates, each in units of its standard deviation.
+    """How far the latents of random pairs of frames are apart, and how far what they show: the distance
+    between coordinates, each in units of its standard deviation.
 
     Args:
         z: (N, D). coordinates: (N, C).

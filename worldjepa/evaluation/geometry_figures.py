@@ -13,8 +13,8 @@ from .figures import INK, QUIET, save
 
 ACCENT = "#c8553d"
 NOTE = (
-    "Straightness: 1 is a line, 0 a random walk, -0.5 no order. Frames of an episode are alike, so that tests of "
-    "all of them reject more than they should."
+    "Straightness: 1 is a line, 0 a random walk, -0.5 no order. Frames of an episode are alike, for which "
+    "the tests, of independent samples, reject more often."
 )
 Arrays = dict[str, np.ndarray]
 

@@ -2,7 +2,7 @@
 
 What counts, and the recipes stay far away from:
 
-- diverged: a step's loss or gradient was not finite, or the loss has grown to TEN times what it began with;
+- diverged: a step's loss or gradient was not finite, or the loss has grown to ten times what it began with;
 - collapsed, of latents that a loss should keep spread: RankMe within a tenth of its range above 1; a mean
   standard deviation below a tenth of SIGReg's target; SIGReg above half of what latents that are all 0 give.
 """
@@ -16,7 +16,7 @@ from ..model_config import SIGRegConfig
 from ..run import Run
 from ..sigreg import EppsPulley
 
-TEN = 10.0
+FACTOR = 10.0
 # Steps after which the running statistics of the BatchNorms, by which latents are evaluated, mean something.
 SETTLED = 100
 # Of which objectives latents should have what; those of others (frozen, decoder, supervised) are free.
@@ -55,7 +55,7 @@ class Judge:
 
     def _loss(self, loss: float) -> str:
         self._first = loss if self._first is None else self._first
-        exploded = not loss <= TEN * max(1.0, self._first)
+        exploded = not loss <= FACTOR * max(1.0, self._first)
         since = self._from("diverged", exploded)
         told = f"Diverged from step {since} on: the loss is {loss:.3g} at step {self.step}"
         return f"{told}, where it began with {self._first:.3g}." if exploded else ""
@@ -63,10 +63,10 @@ class Judge:
     def _latents(self) -> str:
         objective, full, signs = self.model.objective, self.model.latent, []
         rank, std = self._now["latent/rank"], self._now["latent/std_mean"]
-        if objective in FULL_RANK and rank < 1 + (full - 1) / TEN:
+        if objective in FULL_RANK and rank < 1 + (full - 1) / FACTOR:
             signs.append(f"RankMe {rank:.1f} of {full}")
         if objective in UNIT_VARIANCE:
-            if std < 1 / TEN:
+            if std < 1 / FACTOR:
                 signs.append(f"mean standard deviation {std:.2g} (target 1)")
             sigreg = self._now.get("train/sigreg", 0.0)
             if sigreg > self.constant / 2:
