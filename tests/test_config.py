@@ -93,6 +93,10 @@ IMPOSSIBLE = {
     "plan.solver=gradient plan.starts=65": "plan.starts=65: must be at most plan.num_samples=64",
     "plan.solver=cem_gradient plan.iterations=1": "plan.iterations=1: cem_gradient needs 2",
     "probe.ridge=-1": "0 or more",
+    "geometry.frames=1": "at least 2",
+    "geometry.pairs=0": "at least 1",
+    "geometry.shown=1": "at least 2",
+    "geometry.seed=-1": "0 or more",
     "monitor.port=65536": "from 0 to 65535",
     "name=": "some text",
 }
