@@ -99,6 +99,10 @@ IMPOSSIBLE = {
     "surprise.colour=": "a range low..high of factors above 0",
     "decode.steps=0": "at least 1",
     "decode.learning_rate=0": "more than 0",
+    "geometry.frames=1": "at least 2",
+    "geometry.pairs=0": "at least 1",
+    "geometry.shown=1": "at least 2",
+    "geometry.seed=-1": "0 or more",
     "monitor.port=65536": "from 0 to 65535",
     "name=": "some text",
 }

@@ -250,6 +250,14 @@ class DecodeConfig:
 
 
 @dataclass
+class GeometryConfig:
+    frames: int = option(5000, "frames of held-out episodes, or held-out images, at most")
+    pairs: int = option(10000, "pairs of them whose distances are compared")
+    shown: int = option(1000, "points of the maps and of TensorBoard's projector, at most")
+    seed: int = option(0, "which frames, pairs and slices; the simulations")
+
+
+@dataclass
 class ConvertConfig:
     weights: str = option(
         "", "a LeWM state dict as stable-worldmodel writes it, .safetensors or torch.save's"
@@ -294,6 +302,7 @@ class Config:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     surprise: SurpriseConfig = field(default_factory=SurpriseConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)

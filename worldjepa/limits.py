@@ -65,13 +65,15 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "plan.num_elites "
         "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
         "store.episodes probe.draws probe.seeds probe.mlp_steps probe.horizon surprise.after "
-        "decode.train_frames decode.steps decode.width decode.horizon decode.windows decode.episodes",
+        "decode.train_frames decode.steps decode.width decode.horizon decode.windows decode.episodes "
+        "geometry.pairs",
     ),
     (
         "at least 2",
         lambda v: v >= 2,
         "model.sigreg.knots train.batch_size plan.num_samples "
-        "surprise.episodes surprise.before decode.batch_size",
+        "surprise.episodes surprise.before decode.batch_size geometry.frames "
+        "geometry.shown",
     ),
     (
         "0 or more",
@@ -82,7 +84,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
         "store.image_size model.rival.variance model.rival.covariance model.rival.smoothness "
-        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs surprise.seed decode.seed",
+        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs surprise.seed decode.seed "
+        "geometry.seed",
     ),
     (
         "more than 0",

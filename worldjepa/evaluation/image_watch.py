@@ -12,27 +12,24 @@ from ..data.views import MultiCrop
 from ..image_jepa import ImageJEPA
 from ..run import Run
 from ..trainer import Callback
+from .dashboard import set_up, show_slices, watch_verdict
 from .geometry import rank_me, spread
 from .image_probes import embed, fit, knn_accuracy, layer_norm, linear_predictions
 from .pictures import tile
 
 # Of the training and of the held-out images: enough to see a trend, in a second.
 FITTED, QUERIES = 4000, 1000
-LAYOUT = {
-    "training": {
-        "SIGReg, and what a perfect Gaussian gives": ["Multiline", ["train/sigreg$", "train/sigreg_floor"]],
-    }
-}
 
 
 def watch_embeddings(run: Run, pixels: Tensor) -> Callable[[ImageJEPA, int], None]:
-    """Rank and spread of the latents of held-out images (N, H, W, C) uint8, the rank of their features, and
-    SIGReg's floor."""
+    """Rank and spread of the latents of held-out images (N, H, W, C) uint8, their slices, the rank of their
+    features, and SIGReg's floor."""
 
     def callback(model: ImageJEPA, step: int) -> None:
         device = next(model.parameters()).device
         features = model.features(fit(pixels.to(device), model.image_size))
         z = model.project(features).float()
+        show_slices(run, z, step)
         smallest, mean = spread(z)
         scalars = {"latent/rank": rank_me(z), "latent/std_min": smallest, "latent/std_mean": mean}
         scalars["latent/feature_rank"] = rank_me(features.float())
@@ -77,6 +74,7 @@ def image_callbacks(run: Run, config: Config, data: MultiCrop, train: Images, te
     result: list[Callback] = [(every, watch_embeddings(run, test.batch(chosen)["pixels"]))]
     if train.labels is not None and test.labels is not None:
         result.append((every, watch_probes(run, train, test, config.probe.ridge)))
-    run.writer.add_custom_scalars(LAYOUT)
+    result.append((every, watch_verdict(run)))
+    set_up(run, config)
     run.writer.add_image("data/views", views_sheet(data, min(8, len(train))), 0, dataformats="HWC")
     return result
