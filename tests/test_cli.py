@@ -108,7 +108,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["trane"],
             "trane: no such command; they are collect, data, train, plan, probe, surprise, geometry, decode, "
-            "convert, export, monitor, doctor",
+            "convert, export, report, monitor, doctor",
         ),
         (["smoke", "train"], "smoke: no such command"),
         (["train", "smoke", "--steps=3"], "--steps=3: no such flag; options are written name=value"),
@@ -218,7 +218,7 @@ def test_a_second_run_of_each_skips_what_is_done(
     monkeypatch.chdir(folder)
     results = ("*.h5", "*.safetensors", "*.pt", "*.json", "config.yaml", "*.mp4", "*.gif")
     files = sorted(p for pattern in results for p in folder.rglob(pattern))
-    assert len(files) == 3 + 2 + 2 + 1 + 2
+    assert len(files) == 3 + 2 + 3 + 1 + 2
     before = [(p.stat().st_mtime_ns, p.stat().st_ino) for p in files]
     metrics = (folder / "runs/smoke/metrics.jsonl").read_text()
 

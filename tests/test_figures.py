@@ -11,6 +11,7 @@ from PIL import Image
 
 from worldjepa.evaluation import figures
 from worldjepa.evaluation.figures import plan_figure, plan_table
+from worldjepa.evaluation.tables import Table, blocks
 
 
 def row(
@@ -38,24 +39,24 @@ PLAN: dict[str, Any] = {
 }
 
 
-def line_of(table: str, name: str) -> str:
-    (line,) = [line for line in table.splitlines() if line.startswith(name + " ")]
-    return line.removeprefix(name)
+def cells_of(text: str, name: str) -> list[str]:
+    """What the table in a text tells of `name`."""
+    (table,) = [block for block in blocks(text) if isinstance(block, Table)]
+    (row,) = [row for row in table.rows if row[0] == name]
+    return row[1:]
 
 
 def test_the_table_of_plans_tells_every_number() -> None:
     table = plan_table(PLAN)
     expected = {
-        "random actions": "0.0 % 0.0 to 1.9 % 0 of 200 12.34 × 0.0 ms",
-        "world model": "96.5 % 93.1 to 98.3 % 193 of 200 0.56 × 3.1 ms",
-        "same solver, true dynamics": "100.0 % 92.9 to 100.0 % 50 of 50 0.43 × 12.7 ms",
+        "random actions": ["0.0 %", "0.0 to 1.9 %", "0 of 200", "12.34 ×", "0.0 ms"],
+        "world model": ["96.5 %", "93.1 to 98.3 %", "193 of 200", "0.56 ×", "3.1 ms"],
+        "same solver, true dynamics": ["100.0 %", "92.9 to 100.0 %", "50 of 50", "0.43 ×", "12.7 ms"],
     }
     for name, numbers in expected.items():
-        assert line_of(table, name).split() == numbers.split()
+        assert cells_of(table, name) == numbers
     assert "7 of 207 starts were already at their goal and are left out" in table
-    rule, head, *rows = table.splitlines()[:5]
-    assert rule == "25 steps ahead, budget 50"
-    assert {len(line) for line in rows} == {len(head)}, "columns end where their heads end"
+    assert table.startswith("25 steps ahead, budget 50\n\n|")
 
 
 def test_the_table_says_by_which_rule() -> None:

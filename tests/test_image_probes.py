@@ -19,6 +19,7 @@ from worldjepa.evaluation.image_probes import (
     read_features,
     untrained,
 )
+from worldjepa.evaluation.tables import Table, blocks
 from worldjepa.image_jepa import ImageJEPA
 from worldjepa.recipes import load_config
 
@@ -124,9 +125,12 @@ def test_a_probe_compares_the_models_with_raw_pixels() -> None:
     assert np.sum(results["confusion"]) == np.trace(results["confusion"]) == 50
     assert results["rows"]["trained"]["features"] == 64
     assert results["rows"]["trained"]["linear"] == 100
-    lines = image_probe_table({"data": "these", **results}).splitlines()
-    assert [line.split("  ")[0] for line in lines[:4]] == ["these", "trained", "untrained", "raw pixels"]
-    assert lines[-1] == "Accuracy on 50 test images, fitted on 100 training images."
+    table, note = blocks(image_probe_table({"data": "these", **results}))
+    assert isinstance(table, Table)
+    assert table.head == ["these", "linear probe", "kNN", "1-shot", "5-shot", "features"]
+    assert [row[0] for row in table.rows] == ["trained", "untrained", "raw pixels"]
+    assert (table.rows[2][1], table.rows[2][-1]) == ("100.00 %", "256")
+    assert note == "Accuracy on 50 test images, fitted on 100 training images."
 
 
 def test_the_untrained_model_is_that_of_the_seed_with_batch_statistics() -> None:

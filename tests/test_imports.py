@@ -36,6 +36,7 @@ ALLOWED["world_baselines"] = RIVALS | {"world_model"}
 MODELS = ALLOWED["world_model"] | {"world_model", "image_jepa", "image_baselines", "world_baselines"}
 ALLOWED["lewm_weights"] = {"errors"}
 ALLOWED["memory"] = set()
+ALLOWED["versions"] = set()
 ALLOWED["device"] = {"config", "errors", "memory"}
 ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
@@ -43,7 +44,7 @@ ALLOWED["planning"] = CORE - {"recipes", "limits"}
 ALLOWED["run"] = MODELS | {"data"}
 ALLOWED["trainer"] = MODELS | {"data", "run", "device"}
 ALLOWED["evaluation"] = MODELS | {"data", "run", "trainer", "planning", "vit"}
-ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights"}
+ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights", "versions"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}
 ALLOWED["__main__"] = {"cli"}

@@ -181,5 +181,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     expected = {f"worldjepa/{p.relative_to(ROOT / 'worldjepa')}" for p in (ROOT / "worldjepa").rglob("*.py")}
     for folder, pattern in (("envs", "*.py"), ("configs", "*.py"), ("configs", "*.yaml")):
         expected |= {f"worldjepa/{folder}/{p.name}" for p in (ROOT / folder).glob(pattern)}
-    assert {n for n in names if ".dist-info/" not in n} == expected | {"worldjepa/py.typed"}
+    assert {n for n in names if ".dist-info/" not in n} == expected | {
+        "worldjepa/py.typed",
+        "worldjepa/evaluation/report.html",
+    }
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)

@@ -92,6 +92,7 @@ VERBS = {
         "a trained model as programs (torch.export, ONNX) for other machines",
         ("run", "checkpoint", "env.", "plan.horizon", "plan.cost", "plan.distance", "export."),
     ),
+    "report": Verb("one page, in one file, of all that a run has left", ("run",)),
     "monitor": Verb("watch runs in TensorBoard", ("run", "monitor.")),
     "doctor": Verb(
         "check this machine: versions, device, OpenGL and its speed",

@@ -1,6 +1,5 @@
 """`worldjepa doctor`: what a bug report needs, and whether this machine can draw."""
 
-import importlib.metadata
 import os
 import platform
 import time
@@ -10,18 +9,7 @@ import torch
 from ..config import Config
 from ..data.environments import make_env
 from ..trainer import choose_device, choose_precision
-
-PACKAGES = (
-    "numpy",
-    "gymnasium",
-    "mujoco",
-    "dm-control",
-    "timm",
-    "h5py",
-    "tensorboard",
-    "omegaconf",
-    "safetensors",
-)
+from ..versions import versions
 
 
 def run(config: Config) -> int:
@@ -32,12 +20,13 @@ def run(config: Config) -> int:
         if device.type == "cuda"
         else platform.processor() or platform.machine()
     )
+    found = versions()
     rows = {
-        "worldjepa": importlib.metadata.version("worldjepa"),
-        "Python": f"{platform.python_version()} on {platform.platform()}",
-        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
+        "worldjepa": found.pop("worldjepa"),
+        "Python": f"{found.pop('Python')} on {platform.platform()}",
+        "torch": f"{found.pop('torch')}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
         "device": f"{device} ({name}), trains in {precision}",
-        "packages": ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES),
+        "packages": ", ".join(f"{package} {number}" for package, number in found.items()),
     }
     # Said before OpenGL is tried: a report without it is still a report.
     for label, value in rows.items():

@@ -1,5 +1,6 @@
 """`worldjepa train`: pretrain a world model on rollouts, or an encoder on images; goes on where it was."""
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,8 +23,9 @@ from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
-from ..run import Run, load_into
-from ..trainer import Batches, Callback, choose_device, train
+from ..run import Run, load_into, write_text
+from ..trainer import Batches, Callback, choose_device, choose_precision, train
+from ..versions import versions
 from ..world_baselines import build_world_model
 from ..world_model import WorldModel
 
@@ -52,6 +54,8 @@ def _train(config: Config) -> int:
     choose_device(config.train)
     target = in_turn(lambda: Run.create_or_open(config))
     say = print if rank() == 0 else _nothing
+    if rank() == 0 and not target.checkpoints():
+        write_text(target.path / "about.json", json.dumps(_about(config, job), indent=1) + "\n")
     size = f"{parameters(job.model)} parameters, {job.size}"
     processes = f", {world_size()} processes" if world_size() > 1 else ""
     say(f"{target.path}: {size}{processes}; `worldjepa monitor` shows the run")
@@ -70,6 +74,19 @@ def _train(config: Config) -> int:
         return 128 + stopped
     say(f"{target.path}: trained, {step} steps")
     return 0
+
+
+def _about(config: Config, job: Job) -> dict[str, Any]:
+    """What a run begins with and its configuration does not say."""
+    device = choose_device(config.train)
+    return {
+        "parameters": parameters(job.model),
+        "data": job.size,
+        "device": device.type,
+        "precision": str(choose_precision(config.train, device)).removeprefix("torch."),
+        "processes": world_size(),
+        "versions": versions(),
+    }
 
 
 def _world_model_job(config: Config) -> Job:

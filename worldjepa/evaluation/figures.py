@@ -7,23 +7,29 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from .tables import markdown
+
 INK, QUIET = "#1f3b57", "#9aa7b4"
 
 
 def plan_table(results: dict[str, Any]) -> str:
-    """The table that `worldjepa plan` prints, from its plan.json."""
-    lines = [
-        f"{'':<28}{'success':>9}{'95% interval':>16}{'goals':>11}{'final error':>13}{'per decision':>14}"
-    ]
+    """The table that `worldjepa plan` prints, from its plan.json, in Markdown."""
+    rows = []
     for name, row in results["rows"].items():
         low, high = row["interval"]
-        lines.append(
-            f"{name:<28}{row['success']:>7.1f} %{f'{low:.1f} to {high:.1f} %':>16}"
-            f"{row['reached']:>5} of {row['goals']:>3}"
-            f"{row['median_final_error']:>10.2f} ×{1000 * row['seconds_per_decision']:>11.1f} ms"
+        rows.append(
+            [
+                name,
+                f"{row['success']:.1f} %",
+                f"{low:.1f} to {high:.1f} %",
+                f"{row['reached']} of {row['goals']}",
+                f"{row['median_final_error']:.2f} ×",
+                f"{1000 * row['seconds_per_decision']:.1f} ms",
+            ]
         )
-    lines.insert(0, rule(results))
+    head = ["", "success", "95% interval", "goals", "final error", "per decision"]
     looked = results["already_there"] + results["pairs"]
+    lines = [rule(results), "", markdown(head, rows), ""]
     lines.append(
         f"{results['already_there']} of {looked} starts were already at their goal and are left out; "
         "final error: median, in tolerances."

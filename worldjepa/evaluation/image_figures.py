@@ -9,30 +9,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .figures import INK, QUIET, save
+from .tables import markdown
 
 COLOURS = (INK, QUIET, "#c8553d")
 
 
 def image_probe_table(results: dict[str, Any]) -> str:
-    """The table that `worldjepa probe` prints of an image encoder, from its probe.json."""
+    """The table that `worldjepa probe` prints of an image encoder, from its probe.json, in Markdown."""
     rows = results["rows"]
     shots = list(next(iter(rows.values()))["shots"])
     tuned = any("fine_tuned" in row for row in rows.values())
-    lines = [
-        f"{results['data']:<20}{'linear probe':>14}{'kNN':>10}"
-        + "".join(f"{n + '-shot':>10}" for n in shots)
-        + (f"{'fine-tuned':>12}" if tuned else "")
-        + f"{'features':>10}"
-    ]
+    head = [results["data"], "linear probe", "kNN", *(f"{n}-shot" for n in shots)]
+    head += [*(["fine-tuned"] if tuned else []), "features"]
+    lines = []
     for name, row in rows.items():
-        cells = f"{name:<20}{row['linear']:>12.2f} %{row['knn']:>8.2f} %"
-        cells += "".join(f"{row['shots'][n]['mean']:>8.1f} %" for n in shots)
+        cells = [name, f"{row['linear']:.2f} %", f"{row['knn']:.2f} %"]
+        cells += [f"{row['shots'][n]['mean']:.1f} %" for n in shots]
         if tuned:
-            cells += f"{row['fine_tuned']:>10.2f} %" if "fine_tuned" in row else f"{'':>12}"
-        lines.append(f"{cells}{row['features']:>10}")
+            cells.append(f"{row['fine_tuned']:.2f} %" if "fine_tuned" in row else "")
+        lines.append([*cells, str(row["features"])])
     tested, fitted = results["test_images"], results["train_images"]
-    lines.append(f"Accuracy on {tested} test images, fitted on {fitted} training images.")
-    return "\n".join(lines)
+    note = f"Accuracy on {tested} test images, fitted on {fitted} training images."
+    return "\n".join([markdown(head, lines), "", note])
 
 
 def image_probe_figures(path: Path) -> list[Path]:
