@@ -46,7 +46,7 @@ ALLOWED["optimizer"] = {"config", "device"}
 ALLOWED["profiling"] = {"distributed", "run"}
 ALLOWED["trainer"] = MODELS | {"data", "run", "device", "optimizer", "profiling"}
 ALLOWED["evaluation"] = MODELS | {"data", "run", "trainer", "planning"}
-ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights"}
+ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights", "device"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}
 ALLOWED["__main__"] = {"cli"}

@@ -18,7 +18,15 @@ from tqdm import tqdm
 from .config import TrainConfig
 from .data.order import WHOLE, Part
 from .device import choose_device, choose_precision, gains, lay_out, on_device
-from .distributed import any_rank, convert_batchnorm, gather_objects, mean_over_ranks, rank, world_size
+from .distributed import (
+    any_rank,
+    convert_batchnorm,
+    gather_objects,
+    mean_over_ranks,
+    own_time,
+    rank,
+    world_size,
+)
 from .errors import UserError
 from .optimizer import build_optimizer, learning_rate, load_optimizer
 from .profiling import Profile, phase
@@ -84,7 +92,9 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             seed_step(config.seed, step)
-            with phase("forward"), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logged = (step + 1) % config.log_every == 0 or step + 1 == total
+            autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+            with own_time(logged) as own, phase("forward"), autocast:
                 losses = objective(batch)
             optimizer.zero_grad(set_to_none=True)
             with phase("backward"):
@@ -95,14 +105,14 @@ def train(
             with phase("optimizer"):
                 optimizer.step()
             step += 1
-            if profile:
-                profile.step(step, time.perf_counter() - began, batch)
+            seconds = time.perf_counter() - began
 
-            if step % config.log_every == 0 or step == total:
-                seconds = time.perf_counter() - began
+            if profile:
+                profile.step(step, seconds, batch)
+            if logged:
                 values = mean_over_ranks({f"train/{name}": value.item() for name, value in losses.items()})
                 rates = {"train/grad_norm": norm.item(), "train/lr": rate}
-                run.log(step, {**values, **rates, **_performance(batch, seconds, loaded - began)})
+                run.log(step, {**values, **rates, **_performance(batch, seconds, loaded - began, *own)})
                 bar.set_postfix(loss=f"{values['train/loss']:.3f}")
             bar.update()
             for every, function in callbacks:
@@ -255,13 +265,17 @@ def _check_finite(loss: Tensor, norm: Tensor, step: int, batch: Batch, model: nn
     )
 
 
-def _performance(batch: Batch, seconds: float, data_seconds: float) -> dict[str, float]:
-    """Of all ranks together; and, where there are several, of the one that waits longest for its data."""
-    frames = world_size() * math.prod(batch["pixels"].shape[:-3])
-    shares = gather_objects(data_seconds / seconds)
-    values = {"perf/frames_per_second": frames / seconds, "perf/data_share": sum(shares) / len(shares)}
-    if len(shares) > 1:
-        values |= {"perf/data_share_max": max(shares), "perf/slowest_rank": shares.index(max(shares))}
+def _performance(batch: Batch, seconds: float, data_seconds: float, own: float = 0.0) -> dict[str, float]:
+    """Of all ranks together; and, where there are several, of each by itself: the frames that it reads and
+    sees in a second of its `own` forward and its reading, without waiting for others."""
+    frames = math.prod(batch["pixels"].shape[:-3])
+    told = gather_objects((data_seconds / seconds, frames / max(data_seconds + own, 1e-9)))
+    shares, speeds = zip(*told, strict=True)
+    together = len(told) * frames / seconds
+    values = {"perf/frames_per_second": together, "perf/data_share": sum(shares) / len(shares)}
+    if len(told) > 1:
+        values |= {f"perf/frames_per_second_rank_{r}": speed for r, speed in enumerate(speeds)}
+        values |= {"perf/data_share_max": max(shares), "perf/slowest_rank": speeds.index(min(speeds))}
     return values
 
 
