@@ -1,4 +1,4 @@
-"""What hardware gains by: chosen in one table, overridden by options, and without effect on what is computed."""
+"""What hardware gains by: chosen in one table, overridden by options, no change of what is computed."""
 
 import itertools
 import signal
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from moving_dot import dot_windows, write_dots
-from toy_model import options, send
+from torch import nn
+from toy_model import Nothing, options, send
 
 from worldjepa.data.order import WHOLE, Part
 from worldjepa.data.windows import Windows
@@ -152,16 +153,46 @@ def test_a_run_goes_on_where_hardware_chooses_otherwise(
     torch.testing.assert_close(trained(tmp_path, dots, *then), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore")  # of graph breaks: at the counter and the generator
-def test_a_compiled_loss_trains_alike(tmp_path: Path, dots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, original = [], torch.compile
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is compiled: traced and made functional, as every backend has it; the last step alone would need
+    a compiler."""
+    given, original = [], torch.compile
 
     def compile(loss: Any) -> Any:
-        compiled.append(loss)
-        # Traced and made functional, as every backend has it; the last step alone would need a compiler.
+        given.append(loss)
         return original(loss, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", compile)
+    return given
+
+
+class Brightness(nn.Module):
+    """Squared difference of a linear map of the pixels from 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(192, 5)
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"loss": (self.map(batch["pixels"].flatten(1) / 255) - 1).square().mean()}
+
+
+def test_the_loss_is_compiled_as_chosen(tmp_path: Path, compiled: list[Any]) -> None:
+    weights = []
+    for number, said in enumerate(("auto", "true")):
+        torch.manual_seed(0)
+        run = Run.create_or_open(load_config("smoke", [f"run={tmp_path}/{said}"]))
+        train(Brightness(), Nothing(), options(steps=3, compile=said), run)
+        run.close()
+        assert len(compiled) == number
+        weights.append(run.load_weights(run.newest_checkpoint()))
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of graph breaks: at the counter and the generator
+def test_a_compiled_world_model_trains_alike(tmp_path: Path, dots: Path, compiled: list[Any]) -> None:
     # Dropout draws otherwise in a compiled graph.
     alone = ["model.predictor.dropout=0"]
     plain = trained(tmp_path / "plain", dots, *alone)

@@ -19,7 +19,14 @@ from worldjepa.run import Run
 from worldjepa.trainer import train
 from worldjepa.world_model import WorldModel
 
-STEPS = Profile.untimed + Profile.timed + Profile.warming + Profile.profiled
+COUNTS = {"untimed": 1, "timed": 2, "warming": 1, "profiled": 2}
+STEPS = sum(COUNTS.values())
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in COUNTS.items():
+        monkeypatch.setattr(Profile, name, count)
 
 
 def world_model(*overrides: str) -> tuple[WorldModel, dict[str, Tensor]]:
@@ -107,11 +114,9 @@ class Twice(nn.Module):
 def test_time_goes_to_the_part_whose_it_is_forward_and_backward() -> None:
     model, batch = Twice(), {"x": torch.randn(512, 256)}
     watch = Profile(model, None, torch.device("cpu"), torch.float32)
-    watch.untimed = watch.timed = watch.warming = 1
-    watch.profiled = 3
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     with watch:
-        for number in range(6):
+        for number in range(STEPS + 1):
             with phase("data"):
                 batch["x"].normal_()
             with phase("forward"):
@@ -126,9 +131,9 @@ def test_time_goes_to_the_part_whose_it_is_forward_and_backward() -> None:
             watch.step(number + 1, 0.25, batch)
     values = watch.values
     assert values is not None
-    assert (values["step"], values["seconds"]) == (6, 0.25)
+    assert (values["step"], values["seconds"]) == (STEPS, 0.25)
     for direction in (0, 1):
-        assert 4 < values["parts"]["dear"][direction] / values["parts"]["cheap"][direction] < 40
+        assert values["parts"]["dear"][direction] > 3 * values["parts"]["cheap"][direction]
     within = sum(map(sum, values["parts"].values())) + sum(values["phases"].values())
     assert 0.7 * values["profiled_step"] < within <= values["profiled_step"]
     assert set(values["phases"]) == {"data", "clipping", "optimizer"}
@@ -197,10 +202,10 @@ def test_a_profiled_run_ends_as_one_that_is_not(
     assert trace.name.endswith(".pt.trace.json.gz"), "what TensorBoard's plug-in looks for"
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     names = [event.get("name") for event in events]
-    assert names.count("encoder") >= names.count("forward") == Profile.profiled
+    assert names.count("encoder") >= names.count("forward") == COUNTS["profiled"]
 
 
 def test_a_run_too_short_for_a_profile_says_so(empty_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(Slope(), Nothing(), options(steps=10, profile=True), empty_run) is None
-    assert f"train: no profile, which takes {STEPS} steps: 10 were made\n" in capsys.readouterr().out
+    assert train(Slope(), Nothing(), options(steps=5, profile=True), empty_run) is None
+    assert f"train: no profile, which takes {STEPS} steps: 5 were made\n" in capsys.readouterr().out
     assert not (empty_run.path / "profile").exists()

@@ -222,12 +222,19 @@ class Encoder(nn.Module):
         parts = frames.tensor_split(self.parts)
         return torch.cat([recomputed(self._features, self.backbone, part) for part in parts])
 
+    def normalise(self, frames: Tensor) -> Tensor:
+        """(B, H, W, 3 or 1) from 0 to 255 to (B, 3, H, W), less the mean and over the deviation of ImageNet's
+        channels."""
+        batch, height, width, _ = frames.shape
+        # By rows of pixels and channels together: over three channels at a time it takes five times as long.
+        rows = frames.expand(-1, -1, -1, 3).reshape(batch, height, 3 * width).to(self.mean.dtype)
+        mean, std = (value.flatten().repeat(width) for value in (self.mean, self.std))
+        return ((rows - mean) / std).view(batch, height, width, 3).permute(0, 3, 1, 2)
+
     def _features(self, frames: Tensor) -> Tensor:
-        # As stored, frames are channels-last; views are made so.
-        normalised = (frames.permute(0, 3, 1, 2) - self.mean) / self.std
         # In half precision on a CPU torch's fused attention takes three times as long as doing it in steps.
         fuse_attention(self.backbone, not (frames.device.type == "cpu" and torch.is_autocast_enabled("cpu")))
-        return self.backbone(normalised.contiguous(memory_format=self.layout))
+        return self.backbone(self.normalise(frames).contiguous(memory_format=self.layout))
 
 
 def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Where a training step's time goes, and what its arithmetic could take at this machine's own rate."""
 
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -153,6 +154,8 @@ class Profile:
         self._open.enter_context(
             _around_parts(self.model, entered, lambda _: ranges.pop().__exit__(None, None, None))
         )
+        # Where torch could use a GPU and finds none, its profiler calls that an error.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         activities = [ProfilerActivity.CPU]
         if self.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
