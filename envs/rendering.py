@@ -144,11 +144,20 @@ class Camera:
     def things(self, data: Any) -> np.ndarray:
         """mujoco.MjData likewise to what each pixel shows, (height, width, 2) int32: the number of a thing
         within its kind, and the kind, an mjtObj; -1 and -1 where nothing is."""
-        self._renderer.enable_segmentation_rendering()
+        flags = [self._mujoco.mjtRndFlag.mjRND_SEGMENT, self._mujoco.mjtRndFlag.mjRND_IDCOLOR]
+        before = self._scene.flags.copy()
+        self._scene.flags[flags] = 1
         try:
-            return self(data)
+            colours = self(data).astype(np.int32)
         finally:
-            self._renderer.disable_segmentation_rendering()
+            self._scene.flags[:] = before
+        # A colour is the number in the scene, from 1; 0 is the background.
+        number = colours @ np.array([1, 1 << 8, 1 << 16], np.int32)
+        shown = np.full((self._scene.ngeom + 1, 2), -1, np.int32)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            if geom.segid >= 0:
+                shown[geom.segid + 1] = geom.objid, geom.objtype
+        return shown[number]
 
 
 def _free(gl: Any, context: Any) -> None:
