@@ -144,9 +144,9 @@ class Camera:
     def things(self, data: Any) -> np.ndarray:
         """mujoco.MjData likewise to what each pixel shows, (height, width, 2) int32: the number of a thing
         within its kind, and the kind, an mjtObj; -1 and -1 where nothing is."""
-        flags = [self._mujoco.mjtRndFlag.mjRND_SEGMENT, self._mujoco.mjtRndFlag.mjRND_IDCOLOR]
         before = self._scene.flags.copy()
-        self._scene.flags[flags] = 1
+        for flag in (self._mujoco.mjtRndFlag.mjRND_SEGMENT, self._mujoco.mjtRndFlag.mjRND_IDCOLOR):
+            self._scene.flags[flag] = 1
         try:
             colours = self(data).astype(np.int32)
         finally:
