@@ -98,7 +98,8 @@ def judge(
 
 
 def mean_and_interval(values: list[float]) -> dict[str, float]:
-    low, high = interval(values)
+    """Of shares, which lie between 0 and 1."""
+    low, high = np.clip(interval(values), 0, 1).tolist()
     return {"mean": float(np.mean(values)), "low": low, "high": high}
 
 
@@ -183,12 +184,13 @@ def draw(path: Path, results: dict[str, Any]) -> list[Path]:
         rows.append(
             ("picture, components, attention", [tile([cells(*values)], gap=4) for values in pictures])
         )
-    figure = Figure(figsize=(9, 9 if len(rows) == 1 else 12.5), layout="constrained")
+    figure = Figure(figsize=(9, 5.5 if len(rows) == 1 else 9.5), layout="constrained")
     *sheets, curve = figure.subplots(
-        len(rows) + 1, 1, height_ratios=[*(0.6 + 0.55 * len(r) for _, r in rows), 1.3]
+        len(rows) + 1, 1, height_ratios=[*(len(pictures) for _, pictures in rows), 3.5]
     )
     for axis, (title, pictures) in zip(sheets, rows, strict=True):
-        axis.imshow(tile([[picture] for picture in pictures], gap=0))
+        # Two beside one another.
+        axis.imshow(tile([pictures[i : i + 2] for i in range(0, len(pictures), 2)], gap=8))
         axis.set_title(title, loc="left", fontsize=10)
         axis.axis("off")
     for (name, row), colour in zip(results["rows"].items(), (INK, QUIET), strict=True):
