@@ -36,7 +36,7 @@ images-table: $(INSTALLED)
 	$(BIN)/python scripts/images_table.py
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow

@@ -128,6 +128,15 @@ class PixelEnv(gymnasium.Env):
         """The present frame (image_size, image_size, 3) uint8."""
         return self._camera(self._data) if self.render_mode == "rgb_array" else None
 
+    def moving_parts(self) -> np.ndarray:
+        """Which pixels of the present frame show what can move: bodies with joints, and tendons, but neither
+        the floor nor what is fixed to it, (image_size, image_size) bool."""
+        kinds = self._mujoco.mjtObj
+        number, kind = np.moveaxis(self._camera.things(self._data), -1, 0)
+        fixed = self._model.body_weldid[self._model.geom_bodyid] == 0
+        bodies = (kind == kinds.mjOBJ_GEOM) & ~fixed[np.where(kind == kinds.mjOBJ_GEOM, number, 0)]
+        return bodies | (kind == kinds.mjOBJ_TENDON)
+
     def close(self) -> None:
         self._camera.close()
 

@@ -1,64 +1,132 @@
 """Short image runs for tables and figures, each trained and probed by the command, remembered in a JSON file:
-what is there is not run again, so a script that was stopped goes on where it was.
+what is there is not run again, and a run that was killed half-way goes on from its last checkpoint.
 """
 
+import argparse
+import dataclasses
+import hashlib
 import json
-import os
-import tempfile
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from worldjepa import cli
-from worldjepa.run import Run
+from worldjepa.options import leaves
+from worldjepa.recipes import load_config
+from worldjepa.run import Run, write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
+RECIPE = "images_cpu"
 # A probe that takes seconds; ten draws of each few labels.
 PROBE = ("probe.train_frames=20000", "probe.test_frames=10000", "probe.shots=1,10,100", "probe.draws=10")
+# The options that runs must have in common, and those among them that change nothing, or that each run sets.
+GROUPS = ("images.", "model.", "train.")
+FREE = ("images.root", "train.minutes", "train.log_every", "train.evaluate", "train.checkpoint", "train.keep",
+        "train.device", "train.threads")  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser, steps: int = 0) -> None:
+    """The command-line options that all scripts of image runs have; --steps where `steps` says how many."""
+    if steps:
+        parser.add_argument("--steps", type=int, default=steps, help=f"of each run (default: {steps})")
+    parser.add_argument(
+        "--data", default="FashionMNIST", help="images.data, as digits (default: FashionMNIST)"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder that remembers (default: results)"
+    )
+    parser.add_argument(
+        "--print", action="store_true", help="no run: what is there, or how much is to be done"
+    )
 
 
 class ImageRuns:
     """Runs of one recipe by the words that tell them apart.
 
     Args:
-        name: of the file in results/.
-        common: words of all runs; where the file holds runs of others, it is begun anew under a new name.
+        name: of the file in the folder of results.
+        arguments: of the command line (`add_options`).
+        common: words of all runs.
+
+    Raises:
+        SystemExit: the file holds runs with other common words, or of a recipe that has changed.
     """
 
-    def __init__(self, name: str, common: Sequence[str]):
-        self.path, self.common = RESULTS / f"{name}.json", list(common)
+    def __init__(self, name: str, arguments: argparse.Namespace, common: Sequence[str] = ()):
+        self.path, self.work = arguments.results / f"{name}.json", Path("runs") / name
+        self.common = [f"images.data={arguments.data}", *common]
+        options = leaves(dataclasses.asdict(load_config(RECIPE, self.common)))
+        self.options = {n: v for n, v in options.items() if n.startswith(GROUPS) and not n.startswith(FREE)}
         self.runs: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             held = json.loads(self.path.read_text("utf-8"))
-            if held["common"] != self.common:
-                raise SystemExit(f"{self.path}: holds runs with {' '.join(held['common'])}; move it away")
+            changed = [n for n, v in self.options.items() if held["options"].get(n, v) != v]
+            if changed:
+                said = ", ".join(f"{n}={held['options'][n]}, now {self.options[n]}" for n in changed)
+                raise SystemExit(f"{self.path}: holds runs with {said}; move it away, or name --results")
             self.runs = held["runs"]
 
-    def run(self, *words: str) -> dict[str, Any]:
-        """What one with these words gave: "rows" of its probe, "last" of its metrics, "steps", "seconds"."""
-        key = " ".join(words)
-        if key not in self.runs:
-            with tempfile.TemporaryDirectory() as folder:
-                self.runs[key] = train_and_probe(Path(folder) / "run", [*self.common, *words])
-            RESULTS.mkdir(exist_ok=True)
-            temporary = self.path.with_suffix(".tmp")
-            held = {"common": self.common, "runs": self.runs}
-            temporary.write_text(json.dumps(held, indent=1) + "\n", "utf-8")
-            os.replace(temporary, self.path)
-        return self.runs[key]
+    def missing(self, plan: Sequence[str]) -> list[str]:
+        """Of runs by their words, those that have not been done."""
+        return [words for words in dict.fromkeys(plan) if words not in self.runs]
+
+    def run_all(
+        self, plan: Sequence[str], only_print: bool, expected: float = 0.0, later: float = 0.0
+    ) -> bool:
+        """Do what is missing, saying how long the rest will take.
+
+        Args:
+            plan: runs by their words.
+            only_print: say how much it is, and do nothing.
+            expected: seconds of a run where none of the plan has been done; 0: nobody knows.
+            later: seconds that the caller needs after this plan.
+
+        Returns:
+            whether all of the plan is there.
+        """
+        missing = self.missing(plan)
+        for number, words in enumerate(missing):
+            left = len(missing) - number
+            done = [self.runs[w]["seconds"] for w in plan if w in self.runs]
+            each = sum(done) / len(done) if done else expected
+            time = (
+                f"about {(left * each + later) / 60:,.0f} min" if each else "how long the first one will tell"
+            )
+            print(f"{self.path.stem}: {len(self.runs)} runs are there, {left} of {len(plan)} to do, {time}")
+            if only_print:
+                return False
+            print(f"{self.path.stem}: {words}", flush=True)
+            self.run(words)
+        return True
+
+    def run(self, words: str) -> dict[str, Any]:
+        """What one with these words gave: "rows" of its probe, "last" of its metrics, "steps", "seconds" (of
+        a run that was killed, those since it went on)."""
+        if words not in self.runs:
+            which = json.dumps([self.options, words]).encode()
+            folder = self.work / hashlib.sha256(which).hexdigest()[:16]
+            self.runs[words] = train_and_probe(folder, [*self.common, *words.split()])
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            held = {"options": self.options, "runs": self.runs}
+            write_text(self.path, json.dumps(held, indent=1) + "\n")
+            # Remembered first: a kill in between costs nothing.
+            shutil.rmtree(folder, ignore_errors=True)
+        return self.runs[words]
 
 
 def train_and_probe(folder: Path, words: Sequence[str]) -> dict[str, Any]:
-    """The commands' own results of a run that is not kept.
+    """The commands' own results.
 
     Args:
-        words: options, after the recipe images_cpu.
+        folder: of the run; what is in it goes on.
+        words: options, after the recipe.
     """
     began = time.monotonic()
-    training = ["train", "images_cpu", f"run={folder}", "train.evaluate_every=1000000", *words]
+    training = ["train", RECIPE, f"run={folder}", "train.evaluate_every=1000000", *words]
     if cli.main(training) or cli.main(["probe", str(folder), *PROBE]):
-        raise SystemExit(f"stopped at {' '.join(words)}")
+        raise SystemExit(f"stopped at {' '.join(words)}; the same command goes on from there")
     run = Run(folder)
     probed = json.loads((run.evaluation / "probe.json").read_text("utf-8"))
     metrics = [row for row in run.metrics() if "train/loss" in row]

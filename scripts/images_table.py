@@ -1,19 +1,19 @@
 """LeJEPA beside rival losses on Fashion-MNIST: same encoder, views, trainer and minutes.
 
-    python scripts/images_table.py                        # 3 seeds, 20 minutes each: a day on two cores
-    python scripts/images_table.py --minutes 1 --seeds 1  # a sketch
-    python scripts/images_table.py --print                # the table alone
+    python scripts/images_table.py                        # 3 seeds, 20 minutes each: 10 hours on two cores
+    python scripts/images_table.py --minutes 1 --seeds 1 --results /tmp/sketch
+    python scripts/images_table.py --print                # what is there, and how long the rest will take
 
 Of each loss the learning rate and its one own weight are tuned on the same small grid, three values of each
-with the other at its default, at one seed; the best 10-shot probe decides. results/images_table.json
-remembers every run: a stopped table goes on.
+with the other at its default, at one seed, in runs of a quarter of the minutes; the best 10-shot probe
+decides. results/images_table.json remembers every run: a table that was killed goes on.
 """
 
 import argparse
 from typing import Any
 
 import numpy as np
-from image_runs import ImageRuns
+from image_runs import ImageRuns, add_options
 
 from worldjepa.evaluation.few_shot import interval
 
@@ -29,55 +29,82 @@ RIVALS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def tuned(runs: ImageRuns, name: str, grid: bool) -> list[str]:
-    """The words of a loss with the values that did best at 10 shots, of those that have been tried where
-    there is no `grid` to try, and its middle values where none has."""
+def tries(name: str) -> list[str]:
+    """Words of a loss with the values of its grid, the middle ones first."""
     option, values = RIVALS[name]
-    words = [f"model.objective={name}", f"train.learning_rate={RATES[1]}", f"{option}={values[1]}"]
-    tries = [words]
-    tries += [[words[0], f"train.learning_rate={rate}", words[2]] for rate in (RATES[0], RATES[2])]
-    tries += [[words[0], words[1], f"{option}={value}"] for value in (values[0], values[2])]
-    if not grid:
-        tries = [w for w in tries if " ".join([*w, "train.seed=0"]) in runs.runs] or [words]
-    if len(tries) == 1:
-        return words
-    return max(tries, key=lambda w: runs.run(*w, "train.seed=0")["rows"]["trained"]["shots"]["10"]["mean"])
+    pairs = [(RATES[1], values[1]), (RATES[0], values[1]), (RATES[2], values[1])]
+    pairs += [(RATES[1], values[0]), (RATES[1], values[2])]
+    return [f"model.objective={name} train.learning_rate={rate} {option}={value}" for rate, value in pairs]
 
 
-def table(rows: dict[str, list[dict[str, Any]]]) -> str:
+def plans(runs: ImageRuns, minutes: float, seeds: int, grid: bool) -> dict[str, tuple[list[str], list[str]]]:
+    """Of each loss the runs of its grid that decide, and those of the seeds with the values that did best at
+    10 shots; with the middle values where there is no `grid`, or nothing has decided yet."""
+    found = {}
+    for name in RIVALS:
+        tried = {words: f"{words} train.minutes={minutes / 4:g} train.seed=0" for words in tries(name)}
+        there = {words: key for words, key in tried.items() if grid and key in runs.runs}
+        best = tries(name)[0]
+        if len(there) == len(tried):
+            best = max(there, key=lambda w: ten_shots(runs.runs[there[w]]))
+        final = [f"{best} train.minutes={minutes:g} train.seed={seed}" for seed in range(seeds)]
+        found[name] = list(tried.values()) if grid else [], final
+    return found
+
+
+def ten_shots(run: dict[str, Any]) -> float:
+    return run["rows"]["trained"]["shots"]["10"]["mean"]
+
+
+def table(rows: dict[str, list[dict[str, Any]]], steps: dict[str, float]) -> str:
     """Means over the seeds with Student's 95% interval."""
-    lines = [f"{'':<14}{'linear':>18}{'kNN':>18}{'1-shot':>18}{'10-shot':>18}{'100-shot':>18}{'runs':>6}"]
+    lines = [
+        "| loss | linear probe | kNN | 1-shot | 10-shot | 100-shot | steps | runs |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for name, found in rows.items():
         cells = [[r["linear"] for r in found], [r["knn"] for r in found]]
         cells += [[r["shots"][n]["mean"] for r in found] for n in ("1", "10", "100")]
-        text = "".join(f"{f'{np.mean(c):.2f} ±{np.mean(c) - interval(c)[0]:5.2f}':>18}" for c in cells)
-        lines.append(f"{name:<14}{text}{len(found):>6}")
+        text = " | ".join(f"{np.mean(c):.2f} ± {np.mean(c) - interval(c)[0]:.2f} %" for c in cells)
+        taken = f"{steps[name]:,.0f}" if name in steps else ""
+        lines.append(f"| {name} | {text} | {taken} | {len(found)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=20.0, help="training time of each run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20.0, help="training time of each run (default: 20)")
+    parser.add_argument("--seeds", type=int, default=3, help="default: 3")
     parser.add_argument("--no-grid", action="store_true", help="middle values in place of tuned ones")
-    parser.add_argument("--print", action="store_true", help="no run: the table of those that are there")
-    arguments = parser.parse_args()
-    runs = ImageRuns("images_table", [f"train.minutes={arguments.minutes:g}"])
+    add_options(parser)
+    chosen = parser.parse_args()
+    if chosen.minutes <= 0 or chosen.seeds < 1:
+        parser.error("--minutes must be more than 0, --seeds at least 1")
+    runs = ImageRuns("images_table", chosen)
+    grid = not chosen.no_grid
+    asked = chosen.minutes, chosen.seeds, grid
+
+    tried = [key for deciding, _ in plans(runs, *asked).values() for key in deciding]
+    # Training, and a probe.
+    quarter, whole = 15 * chosen.minutes + 90, 60 * chosen.minutes + 90
+    if runs.run_all(tried, chosen.print, quarter, len(RIVALS) * chosen.seeds * whole):
+        final = [key for _, keys in plans(runs, *asked).values() for key in keys]
+        runs.run_all(final, chosen.print, whole)
+
     rows: dict[str, list[dict[str, Any]]] = {}
-    for name in RIVALS:
-        seeds = [f"train.seed={seed}" for seed in range(arguments.seeds)]
-        words = tuned(runs, name, not arguments.no_grid and not arguments.print)
-        keys = [" ".join([*words, seed]) for seed in seeds]
-        if not arguments.print:
-            for seed in seeds:
-                runs.run(*words, seed)
-        found = [runs.runs[key]["rows"] for key in keys if key in runs.runs]
-        if found:
-            rows[name] = [row["trained"] for row in found]
-            if name == "jepa":
-                rows = {other: [row[other] for row in found] for other in ("raw pixels", "untrained")} | rows
-    print(table(rows))
-    print(f"Fashion-MNIST, {arguments.minutes:g} minutes a run; ±: 95% interval of the mean over seeds.")
+    steps: dict[str, float] = {}
+    for name, (_, keys) in plans(runs, *asked).items():
+        found = [runs.runs[key] for key in keys if key in runs.runs]
+        if not found:
+            continue
+        if name == "jepa":
+            rows = {other: [run["rows"][other] for run in found] for other in ("raw pixels", "untrained")}
+        rows[name] = [run["rows"]["trained"] for run in found]
+        steps[name] = float(np.mean([run["steps"] for run in found]))
+    if not rows:
+        return
+    print(table(rows, steps))
+    print(f"\n{chosen.data}, {chosen.minutes:g} minutes a run; ±: 95% interval of the mean over seeds.")
 
 
 if __name__ == "__main__":

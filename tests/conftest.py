@@ -10,6 +10,7 @@ import gymnasium
 import pytest
 import torch
 
+from worldjepa.cli import main
 from worldjepa.config import CollectConfig
 from worldjepa.data.collect import collect, collect_episode, make_env
 from worldjepa.data.shards import shard_path, write_shard
@@ -47,6 +48,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config("smoke")
     collect(folder, config.env, config.collect)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of both kinds of model, by their recipe, which the commands trained, looked at and probed."""
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe in ("smoke", "images_smoke"):
+        run, data = str(folder / recipe), f"data.path={tiny_data}"
+        for words in (["train", recipe, f"run={run}"], ["geometry", run], ["probe", run]):
+            assert main([*words, data]) == 0
+    return {recipe: folder / recipe for recipe in ("smoke", "images_smoke")}
 
 
 @pytest.fixture(scope="session")

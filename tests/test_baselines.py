@@ -236,6 +236,21 @@ def test_the_averaged_encoder_is_the_target_and_follows_once_a_step() -> None:
     assert not torch.equal(before, target)
 
 
+def test_a_frozen_encoder_stays_as_it_was_drawn_while_the_predictor_learns() -> None:
+    model, drawn = world_model("frozen"), world_model("jepa").state_dict()
+    batch = world_batch(model.image_size)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.loss(batch)["loss"].backward()
+        optimizer.step()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, drawn[name])}
+    assert {name.split(".")[0] for name in moved} == {"action_encoder", "predictor"}
+    # Of the latents' scale the statistics see to, not the weights.
+    z = model.encode(batch["pixels"]).flatten(0, 1)
+    assert z.std(0).min() > 0.05
+
+
 @pytest.mark.parametrize("size", [16, 64, 84])
 def test_the_decoder_gives_frames_of_the_size_asked_for(size: int) -> None:
     assert FrameDecoder(8, size, 4)(torch.randn(2, 8)).shape == (2, 3, size, size)

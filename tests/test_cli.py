@@ -107,8 +107,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["trane"],
-            "trane: no such command; they are collect, data, train, plan, probe, convert, export, report, "
-            "monitor, doctor",
+            "trane: no such command; they are collect, data, train, plan, probe, surprise, geometry, decode, "
+            "convert, export, report, monitor, doctor",
         ),
         (["smoke", "train"], "smoke: no such command"),
         (["train", "smoke", "--steps=3"], "--steps=3: no such flag; options are written name=value"),

@@ -135,6 +135,33 @@ def test_the_suites_target_is_hidden(make, quality: str):
     assert (moved(0.2, -0.1) != frame).any(), "a target that is not hidden would show"
 
 
+@pytest.mark.parametrize("quality", ["fast", "full"])
+def test_what_moves_is_told_from_what_stands(make, quality: str):
+    env = make(image_size=64, render_quality=quality)
+    env.reset(seed=0)
+    state = env.get_state()
+    masks, frames = [], []
+    for shoulder in (0.0, 0.5 * np.pi, np.pi):
+        state[1:3] = shoulder, 0
+        env.set_state(state)
+        frames.append(env.render())
+        masks.append(env.moving_parts())
+        np.testing.assert_array_equal(env.render(), frames[-1])
+    assert masks[0].shape == (64, 64)
+    assert masks[0].dtype == bool
+    # The arm is stretched out to the right, then up, then to the left.
+    (right, up, left) = (np.argwhere(mask).mean(0) - 31.5 for mask in masks)
+    assert right[1] > 8 > abs(right[0]) - 4
+    assert up[0] < -8
+    assert left[1] < -8
+    if quality == "fast":
+        # Without shadows and reflections a pixel changes only where something was or is that moves; the
+        # mask is drawn without what smooths its edges.
+        changed = (frames[0] != frames[2]).any(-1)
+        assert (changed & ~(masks[0] | masks[2])).mean() < 0.01
+        assert changed[masks[0] ^ masks[2]].mean() > 0.9
+
+
 def test_frames_are_copies(make):
     env = make()
     first, info = env.reset(seed=0)

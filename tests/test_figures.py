@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from worldjepa.evaluation import figures
-from worldjepa.evaluation.figures import plan_figure, plan_table, probe_figure, probe_table
+from worldjepa.evaluation.figures import plan_figure, plan_table
 from worldjepa.evaluation.tables import Table, blocks
 
 
@@ -36,13 +36,6 @@ PLAN: dict[str, Any] = {
         "world model": row(96.5, 93.1, 98.3, 193, 200, 0.56, 0.0031),
         "same solver, true dynamics": row(100.0, 92.9, 100.0, 50, 50, 0.43, 0.0127),
     },
-}
-PROBE: dict[str, Any] = {
-    "coordinates": {"sin shoulder": {"r2": 0.987, "r": 0.994}, "cos shoulder": {"r2": 0.876, "r": 0.936}},
-    "velocities": {"velocity 0": {"r2": -0.321, "r": 0.012}},
-    "mean_r2": {"coordinates": 0.9315, "velocities": -0.321},
-    "rank": 23.45,
-    "latent": 64,
 }
 
 
@@ -78,18 +71,6 @@ def test_the_table_tells_errors_in_physical_units() -> None:
     rows = PLAN["rows"] | {"world model": PLAN["rows"]["world model"] | errors}
     told = plan_table(PLAN | {"rows": rows}).splitlines()[-1]
     assert told == "World model, median final error: shoulder [rad] 0.0123, hip [m] 0.5."
-
-
-def test_the_table_of_probes_tells_every_number() -> None:
-    table = probe_table(PROBE)
-    expected = {
-        "sin shoulder": ["0.987", "0.994"], "cos shoulder": ["0.876", "0.936"],
-        "velocity 0": ["-0.321", "0.012"],
-        "mean of coordinates": ["0.931", ""], "mean of velocities": ["-0.321", ""],
-    }  # fmt: skip
-    for name, numbers in expected.items():
-        assert cells_of(table, name) == numbers
-    assert table.splitlines()[-1] == "RankMe 23.4 of 64 dimensions"
 
 
 @pytest.fixture
@@ -133,14 +114,3 @@ def test_the_figure_of_plans_shows_every_row(tmp_path: Path, drawn: list[Figure]
     assert any("Wilson 95%" in text for text in said)
     lengths = [bar.get_width() for bar in drawn[0].axes[0].patches]
     assert lengths == [100, 96.5, 0], "the first row is on top, where y is largest"
-
-
-def test_the_figure_of_probes_shows_every_row(tmp_path: Path, drawn: list[Figure]) -> None:
-    (tmp_path / "probe.json").write_text(json.dumps(PROBE))
-    path = probe_figure(tmp_path / "probe.json")
-    assert path == tmp_path / "probe.png"
-    assert_png(path)
-    assert words(drawn[0]) >= {"sin shoulder", "cos shoulder", "velocity 0"}
-    axis = drawn[0].axes[0]
-    assert sorted(bar.get_width() for bar in axis.patches) == [-0.321, 0.876, 0.987]
-    assert axis.get_xlim() == (-0.321, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldjepa.evaluation.geometry import rank_me, spread, whitening
+from worldjepa.evaluation.geometry import isotropy, rank_me, spectrum, spread, straightness, whitening
 
 
 def orthonormal(rows: int, columns: int) -> torch.Tensor:
@@ -57,3 +57,37 @@ def test_whitening_leaves_small_what_hardly_varies() -> None:
     expected = torch.linalg.inv(covariance + 0.1 * covariance.trace() / 3 * torch.eye(3))
     assert torch.allclose(whitening(z) @ whitening(z), expected)
     assert whitening(z)[2, 2] < 2 * whitening(z)[1, 1]
+
+
+def test_the_spectrum_is_that_of_the_covariance() -> None:
+    z = orthonormal(200, 3)
+    z = (z - z.mean(0)) @ torch.diag(torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64))
+    expected = np.linalg.eigvalsh(np.cov(z.numpy().T))[::-1]
+    assert spectrum(z).numpy() == pytest.approx(expected, abs=1e-12)
+    assert (spectrum(z) >= 0).all()
+    assert spectrum(torch.randn(50, 1)).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("variances", "expected"),
+    [([2.0, 2.0, 2.0, 2.0], 1), ([5.0, 0.0, 0.0, 0.0], 0.25), ([1.0, 1.0, 0.0, 0.0], 0.5), ([0.0, 0.0], 0.5)],
+)
+def test_isotropy_is_the_share_of_axes_that_have_the_variance(variances: list, expected: float) -> None:
+    assert isotropy(torch.tensor(variances, dtype=torch.float64)) == pytest.approx(expected)
+
+
+def test_straightness_by_hand() -> None:
+    """Right, then up: 0; up, then up and right: √½."""
+    z = torch.tensor([[[0.0, 0], [2, 0], [2, 1], [3, 2]]])
+    assert straightness(z) == pytest.approx((0 + 0.5**0.5) / 2)
+    assert straightness(-7 * z + 3) == pytest.approx(straightness(z))
+
+
+def test_straightness_of_lines_walks_and_disorder() -> None:
+    steps = torch.randn(2000, 6, 20)
+    assert straightness(steps[:, :1].expand(-1, 6, -1).cumsum(1)) == pytest.approx(1)
+    assert straightness(steps.cumsum(1)) == pytest.approx(0, abs=0.01)
+    assert straightness(steps) == pytest.approx(-0.5, abs=0.01)
+    back_and_forth = steps[:, :2].repeat(1, 3, 1)
+    assert straightness(back_and_forth) == pytest.approx(-1)
+    assert straightness(torch.ones(3, 4, 5)) == 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 
 from worldjepa.data.images import from_arrays
 from worldjepa.errors import UserError
@@ -12,6 +13,7 @@ from worldjepa.evaluation.image_probes import (
     embed,
     fit,
     knn_accuracy,
+    layer_norm,
     linear_predictions,
     probe_images,
     read_features,
@@ -55,6 +57,27 @@ def test_what_is_clear_is_read_and_what_is_not_there_is_not() -> None:
     for accuracy in (knn_accuracy, linear):
         assert accuracy(x, y, x_test, y_test) == 1
         assert accuracy(x, noise, x_test, y_test) < 0.6
+
+
+def test_the_linear_probe_of_features_is_layer_norm_and_a_linear_layer() -> None:
+    """Trained by gradient, as LeJEPA's authors do, it says the same."""
+    (x, y), (x_test, _) = clouds(300, 0.5), clouds(400, 0.5)
+    # Scale and offset of a sample, which a linear layer alone would see.
+    x, x_test = (v * np.linspace(1, 30, len(v), dtype=np.float32)[:, None] + 50 for v in (x, x_test))
+    probe = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 3))
+    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = nn.functional.cross_entropy(probe(torch.from_numpy(x)), torch.from_numpy(y))
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    expected = probe(torch.from_numpy(x_test)).argmax(1).numpy()
+    predicted = linear_predictions(layer_norm(x), y, layer_norm(x_test), 1e-6)
+    assert (predicted == expected).mean() > 0.98
+    np.testing.assert_allclose(layer_norm(3 * x_test - 7), layer_norm(x_test), atol=1e-3)
 
 
 def test_fewer_samples_than_neighbours_vote_all() -> None:

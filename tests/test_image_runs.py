@@ -68,10 +68,17 @@ def test_a_run_is_watched(digits: Path) -> None:
         for name in row:
             logged.setdefault(name, []).append(row["step"])
     assert logged["train/loss"] == logged["train/invariance"] == logged["train/sigreg"] == [2, 4, 6]
-    watched = ["latent/rank", "latent/std_min", "latent/std_mean", "latent/feature_rank", "probe/knn"]
+    watched = [
+        "latent/rank",
+        "latent/std_min",
+        "latent/std_mean",
+        "latent/feature_rank",
+        "probe/knn",
+        "probe/linear",
+    ]
     assert {name: logged[name] for name in watched} == {name: [3, 6] for name in watched}
     rows = [row for row in Run(digits).metrics() if "probe/knn" in row]
-    assert all(0 <= row["probe/knn"] <= 100 for row in rows)
+    assert all(0 <= row["probe/knn"] <= 100 and 50 < row["probe/linear"] <= 100 for row in rows)
     board = EventAccumulator(str(digits)).Reload()
     (sheet,) = board.Images("data/views")
     # Eight images, each beside two global and two local views of 16 pixels, four times as large.

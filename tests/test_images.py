@@ -105,8 +105,8 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "right"),
     [
-        ("CIFAR11", "images.data=CIFAR11: neither digits, a class of torchvision.datasets, nor a folder"),
-        ("no/such/folder", "neither digits, a class of torchvision.datasets, nor a folder"),
+        ("CIFAR11", "images.data=CIFAR11: neither digits, a class of torchvision.datasets, a data set in"),
+        ("no/such/folder", "neither digits, a class of torchvision.datasets, a data set in"),
         ("CIFAR10", "images.data=CIFAR10: not in images.root="),
         ("Imagenette", "images.data=Imagenette: not in images.root="),
         ("VOCDetection", "images.data=VOCDetection: has no split for training and test"),

@@ -15,7 +15,7 @@ import pytest
 from worldjepa.run import Run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-LAUNCHERS = ["slurm_collect.sh", "slurm_train.sh", "ssh_train.sh"]
+LAUNCHERS = ["slurm_collect.sh", "slurm_sweep.sh", "slurm_train.sh", "ssh_train.sh"]
 SLURM = {
     "SLURM_JOB_ID": "77",
     "SLURM_JOB_NUM_NODES": "1",
@@ -98,6 +98,46 @@ while :; do sleep 0.05; done"""
 def test_a_job_that_fails_is_not_queued_again(tmp_path: Path) -> None:
     environment = played(tmp_path, srun="exit 1", scontrol=SCONTROL) | SLURM
     job = start("slurm_train.sh", environment, "reacher")
+    job.communicate(timeout=30)
+    assert job.returncode == 1
+    assert not (tmp_path / "scontrol.log").exists()
+
+
+ARRAY = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "80"}
+
+
+def test_a_task_of_an_array_takes_its_part_of_a_sweep(tmp_path: Path) -> None:
+    environment = played(tmp_path, python='printf "%s\\n" "$@"', scontrol=SCONTROL) | ARRAY
+    job = start("slurm_sweep.sh", environment, "tasks", "--only", "a b")
+    out, err = job.communicate(timeout=30)
+    assert job.returncode == 0, err
+    assert out.splitlines() == ["scripts/sweep.py", "tasks", "--only", "a b", "--part", "3/16"]
+    assert not (tmp_path / "scontrol.log").exists()
+    job = start("slurm_sweep.sh", played(tmp_path), "tasks")
+    assert "SLURM_ARRAY_TASK_ID: is set by sbatch" in job.communicate(timeout=30)[1]
+
+
+def test_a_preempted_sweep_waits_for_its_checkpoint_and_is_queued_again(tmp_path: Path) -> None:
+    python = """
+trap 'sleep 0.5; touch "$FOLDER/checkpoint"; exit 143' TERM
+touch "$FOLDER/begun"
+while :; do sleep 0.05; done"""
+    environment = played(tmp_path, python=python, scontrol=SCONTROL) | ARRAY
+    job = start("slurm_sweep.sh", environment, "tasks")
+    for _ in range(600):
+        if (tmp_path / "begun").exists():
+            break
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate(timeout=30)
+    assert job.returncode == 143, err
+    assert (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 77_3\n"
+
+
+def test_a_sweep_with_a_failed_run_is_not_queued_again(tmp_path: Path) -> None:
+    environment = played(tmp_path, python="exit 1", scontrol=SCONTROL) | ARRAY
+    job = start("slurm_sweep.sh", environment, "tasks")
     job.communicate(timeout=30)
     assert job.returncode == 1
     assert not (tmp_path / "scontrol.log").exists()

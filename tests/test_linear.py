@@ -14,6 +14,11 @@ from worldjepa.world_model import WorldModel
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 
 
+@pytest.fixture(autouse=True)
+def _not_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worldjepa.linear._intel", lambda: False)
+
+
 def operations(call: object) -> set[str]:
     """Names of what a call runs."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -79,6 +84,12 @@ def test_float32_in_training_goes_through_onednn_and_all_else_as_before() -> Non
     with torch.autocast("cpu", torch.bfloat16):
         assert pointwise not in operations(lambda: layer(x))
     assert pointwise not in operations(lambda: copy.deepcopy(layer).double()(x.double()))
+
+
+def test_on_intel_all_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worldjepa.linear._intel", lambda: True)
+    layer, x = Linear(8, 4), torch.randn(16, 8)
+    assert "mkldnn::_linear_pointwise" not in operations(lambda: layer(x).sum().backward())
 
 
 def test_a_second_derivative_is_refused() -> None:

@@ -112,7 +112,7 @@ def test_what_each_target_runs(project: Path) -> None:
         "worldjepa probe runs/reacher",
         "worldjepa plan runs/reacher",
     ]
-    assert recipe("test") == ["pytest"]
+    assert recipe("test") == ["pytest --numprocesses 2 --dist loadfile"]
     assert recipe("test-slow") == ["pytest -m slow"]
     assert recipe("lint") == ["ruff check .", "ruff format --check .", "mypy"]
 

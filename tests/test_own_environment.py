@@ -36,8 +36,8 @@ def test_one_with_goals_is_collected_trained_on_probed_and_planned_in(capsys: py
     assert "no goals" not in capsys.readouterr().err
     assert main(["probe", "runs/own"]) == 0
     results = result("probe")
-    assert list(results["coordinates"]) == ["sin 0", "sin 1", "cos 0", "cos 1"]
-    assert results["velocities"] == {}
+    assert list(results["probes"]["latent"]["coordinates"]) == ["sin 0", "sin 1", "cos 0", "cos 1"]
+    assert "velocities" not in results["probes"]["latent"]
     assert main(["plan", "runs/own", "plan.goal_offset=8", "plan.budget=10"]) == 0
     plan = result("plan")
     assert {"random actions", "world model"} <= set(plan["rows"])
@@ -66,8 +66,8 @@ def test_one_without_goals_is_collected_trained_on_and_probed(
     assert main(["probe", "runs/own"]) == 0
     results = result("probe")
     column = "qpos" if store.has("qpos") else "observation"
-    assert list(results["coordinates"]) == [f"{column} {i}" for i in range(numbers)]
-    assert set(results["mean_r2"]) == {"coordinates"}
+    assert list(results["probes"]["latent"]["coordinates"]) == [f"{column} {i}" for i in range(numbers)]
+    assert set(results["mean_r2"]) == {"coordinates", "changes"}
     assert np.isfinite(results["mean_r2"]["coordinates"])
     assert f"{column} 0 " in capsys.readouterr().out
     assert main(["plan", "runs/own"]) == 2

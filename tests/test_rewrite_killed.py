@@ -64,7 +64,7 @@ def kill_and_finish(place: Path, verb: str, rng: np.random.Generator) -> bool:
         done = started(place, verb)
         _, said = done.communicate(timeout=120)
         assert done.returncode == 0, said
-    assert sorted(p.name for p in (place / "new").iterdir()) == names, "what was left over is gone"
+        assert sorted(p.name for p in (place / "new").iterdir()) == names, "what was left over is gone"
     for name, episodes in VERBS[verb][1].items():
         store = Store(place / "new" / name)
         assert len(store.lengths) == episodes

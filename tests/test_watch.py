@@ -13,7 +13,7 @@ from toy_model import options
 from worldjepa.config import Config
 from worldjepa.data.shards import Store
 from worldjepa.errors import UserError
-from worldjepa.evaluation.geometry import rank_me
+from worldjepa.evaluation.geometry import rank_me, straightness
 from worldjepa.evaluation.watch import callbacks, watch_goals, watch_latents
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
@@ -21,9 +21,14 @@ from worldjepa.trainer import train
 from worldjepa.world_model import WorldModel
 
 CONTEXT, HORIZON = 3, 4
-SCALARS = {"step", "latent/rank", "train/sigreg_floor", "latent/std_min", "latent/std_mean"} | {
-    f"eval/rollout_{kind}_{h}" for kind in ("error", "gain") for h in range(1, HORIZON + 1)
-}
+SCALARS = {
+    "step",
+    "latent/rank",
+    "train/sigreg_floor",
+    "latent/std_min",
+    "latent/std_mean",
+    "latent/straightness",
+} | {f"eval/rollout_{kind}_{h}" for kind in ("error", "gain") for h in range(1, HORIZON + 1)}
 GOOD_PLANS = [
     "plan.num_samples=64",
     "plan.num_elites=8",
@@ -79,6 +84,7 @@ def test_rank_and_spread_are_those_of_all_latents(empty_run: Run, batch: dict[st
     assert row["latent/std_min"] == pytest.approx(float(z.std(0).min()))
     assert row["latent/std_mean"] == pytest.approx(float(z.std(0).mean()))
     assert row["latent/rank"] > 3.5
+    assert row["latent/straightness"] == pytest.approx(straightness(DotModel().encode(batch["pixels"])))
     # 2 ∫_0^3 exp(-t²/2) (1 - exp(-t²)) dt, by 17 knots.
     assert row["train/sigreg_floor"] == pytest.approx(1.0525, abs=1e-4)
 
@@ -103,11 +109,11 @@ def test_what_is_watched_follows_the_options_and_the_data(empty_run: Run, dots: 
         assert all(every == 3 for every, _ in watched)
         return [function.__qualname__.split(".")[0] for _, function in watched]
 
-    assert names(env=DotWorld()) == ["watch_latents", "watch_goals"]
-    assert names() == ["watch_latents"]
-    assert names("train.evaluate_goals=0", env=DotWorld()) == ["watch_latents"]
+    assert names(env=DotWorld()) == ["watch_latents", "watch_goals", "watch_verdict"]
+    assert names() == ["watch_latents", "watch_verdict"]
+    assert names("train.evaluate_goals=0", env=DotWorld()) == ["watch_latents", "watch_verdict"]
     # 3 + 4 frames, 7 apart, span 43 of 40 frames.
-    assert names("data.frameskip=7", env=DotWorld()) == ["watch_goals"]
+    assert names("data.frameskip=7", env=DotWorld()) == ["watch_goals", "watch_verdict"]
 
 
 def test_too_many_goals_are_refused_by_the_name_of_their_option(empty_run: Run, dots: Path) -> None:

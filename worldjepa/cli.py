@@ -72,6 +72,18 @@ VERBS = {
         "read physical quantities from frozen latents, or classes from image features",
         ("run", "checkpoint", "data.path", "images.root", "probe.", "train.device", "train.threads"),
     ),
+    "surprise": Verb(
+        "see whether teleported bodies or other colours surprise the model",
+        ("run", "checkpoint", "data.path", "surprise.", "train.device", "train.threads"),
+    ),
+    "decode": Verb(
+        "frames from frozen latents: true, reconstructed and imagined side by side",
+        ("run", "checkpoint", "data.path", "decode.", "train.device", "train.threads"),
+    ),
+    "geometry": Verb(
+        "the shape of the latents: rank, spectrum, Gaussianity, straightness, distances, maps",
+        ("run", "checkpoint", "data.path", "images.root", "geometry.", "train.device", "train.threads"),
+    ),
     "convert": Verb(
         "published LeWorldModel weights into a run folder",
         ("name", "run", "env.", "data.frameskip", "data.context", "model.", "train.", "convert."),
@@ -138,6 +150,9 @@ def _command(verb: str, arguments: list[str]) -> int:
     what = words.pop(0) if words and "=" not in words[0] else None
     if parts and what is not None and _is_data(what):
         what, words = None, [f"data.path={what}", *words]
+    if verb == "monitor" and what is not None and _is_data(what):
+        # A folder of runs, to compare them.
+        what, words = None, [f"run={what}", *words]
     config = load_config(what, words)
     if "--show" in flags:
         print(to_yaml(config), end="")
@@ -157,7 +172,7 @@ def _part(verb: str, words: list[str]) -> str:
 
 
 def _is_data(what: str) -> bool:
-    """Whether WHAT is a data folder or file, not a recipe, YAML file or run folder."""
+    """Whether WHAT is a folder or file of another kind, as of data: no recipe, YAML file or run folder."""
     path = Path(what)
     if path.is_dir():
         return not (path / "config.yaml").is_file() and what not in recipes()
@@ -184,6 +199,7 @@ def help_of(verb: str) -> str:
     ]
     parts = [line for name, summary in VERBS[verb].parts.items() for line in _row(name, summary, 12)]
     what = [*_what(), *(["Here WHAT may also be a folder or file of data."] if parts else [])]
+    what += ["Here WHAT may also be a folder of runs."] if verb == "monitor" else []
     parts = ["", "PART is one of", *parts] if parts else []
     top = [_usage(verb), "", VERBS[verb].summary, *parts, "", *what]
     return "\n".join([*top, "", "options:", *rows])

@@ -87,8 +87,9 @@ class StoreConfig:
 class ImagesConfig:
     data: str = option(
         "FashionMNIST",
-        "digits (scikit-learn's), a class of torchvision.datasets by name, a folder of images (subfolders "
-        "are the classes), or rollouts (a folder of HDF5 shards, or one file)",
+        "digits (scikit-learn's), a class of torchvision.datasets by name, a data set in Hugging Face's "
+        "cache as OWNER/NAME, a folder of images (subfolders are the classes) or of Hugging Face's files, or "
+        "rollouts (a folder of HDF5 shards, or one file)",
     )
     root: str = option("data", "folder that torchvision's data sets lie in; nothing is downloaded")
     size: int = option(0, "images are brought to this side before views are cut, pixels; 0: as they are")
@@ -130,7 +131,27 @@ class TrainConfig:
     precision: str = option(
         "auto", "fp32, bf16 (autocast; SIGReg stays in fp32), or auto: bf16 where the hardware gains"
     )
-    compile: bool = option(False, "hand the loss to torch.compile: minutes at the start, faster steps after")
+    compile: str = option(
+        "auto",
+        "true: hand the loss to torch.compile, minutes at the start, faster steps after; auto: false",
+    )
+    fused: str = option("auto", "AdamW as one operation over all weights, true or false; auto: true")
+    channels_last: str = option(
+        "auto", "convolutions on channels-last memory, true or false; auto: on cuda and cpu"
+    )
+    prefetch: str = option(
+        "auto", "a thread reads the next batches, and pins them for a GPU, true or false; auto: on cuda"
+    )
+    recompute: bool = option(
+        False,
+        "keep what goes into each of the encoder's blocks alone, and compute the rest again for the "
+        "gradient: less memory, a third more arithmetic",
+    )
+    profile: bool = option(
+        False,
+        "of 10 steps once they run evenly: a trace for TensorBoard in the run's profile/, and a table of "
+        "where the time goes and what the arithmetic could take",
+    )
     device: str = option("auto", "cuda, mps, cpu, or auto")
     threads: int = option(0, "torch's CPU threads; 0: torch's own choice")
     seed: int = option(0, "initial weights, order of windows, dropout")
@@ -201,16 +222,59 @@ class PlanConfig:
 @dataclass
 class ProbeConfig:
     train_frames: int = option(
-        20000, "frames of training episodes, or images, that the probe is fitted on, at most"
+        50000, "frames of training episodes, or images, that the probe is fitted on, at most"
     )
     test_frames: int = option(5000, "frames of held-out episodes, or images, that it is judged on, at most")
     ridge: float = option(1.0, "α of the ridge (images: logistic) regression on standardised latents")
     seed: int = option(0, "which frames")
+    seeds: int = option(
+        3, "how often training frames are drawn and probes fitted, the MLP from other initial weights"
+    )
+    mlp_steps: int = option(1000, "optimizer steps of the MLP, of 512 frames each")
+    horizon: int = option(15, "action blocks that rollouts imagine ahead; less where episodes are shorter")
     shots: str = option("1,2,5,10,100", "images: labelled images of each class for probes on a few of them")
     draws: int = option(5, "images: how often those are drawn, for the interval")
     map: str = option("tsne", "images: how features are drawn in the plane, tsne or pca")
     fine_tune_epochs: int = option(0, "images: epochs of training on all labels, encoder too; 0: none")
     fine_tune_rate: float = option(1e-3, "images: AdamW's learning rate for that")
+
+
+@dataclass
+class SurpriseConfig:
+    episodes: int = option(
+        64,
+        "held-out episodes; where the data hold too few that are long enough, new ones are played as the "
+        "data were",
+    )
+    before: int = option(8, "frames before the perturbed one, data.frameskip steps apart")
+    after: int = option(8, "frames after it")
+    colour: str = option(
+        "0.3..1.7",
+        "colour change: factors on red, green and blue of each material (in an environment of your own: of "
+        "the whole frame), drawn for each episode",
+    )
+    seed: int = option(0, "which stretches of the episodes, which teleports and colours")
+
+
+@dataclass
+class DecodeConfig:
+    train_frames: int = option(10000, "frames of training episodes that the decoder learns from, at most")
+    steps: int = option(1200, "optimizer steps that it learns for")
+    batch_size: int = option(32, "frames in a step")
+    learning_rate: float = option(2e-3, "AdamW's, falling to 0")
+    width: int = option(8, "channels of its last stage; each of the two before has twice as many")
+    horizon: int = option(15, "action blocks imagined from the first data.context frames")
+    windows: int = option(200, "held-out stretches of so many frames that it is judged on, at most")
+    episodes: int = option(4, "held-out episodes shown in the pictures")
+    seed: int = option(0, "its weights and batches; which frames and stretches")
+
+
+@dataclass
+class GeometryConfig:
+    frames: int = option(5000, "frames of held-out episodes, or held-out images, at most")
+    pairs: int = option(10000, "pairs of them whose distances are compared")
+    shown: int = option(1000, "points of the maps and of TensorBoard's projector, at most")
+    seed: int = option(0, "which frames, pairs and slices; the simulations")
 
 
 @dataclass
@@ -256,6 +320,9 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    surprise: SurpriseConfig = field(default_factory=SurpriseConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)

@@ -13,7 +13,7 @@ from .protocols import PROTOCOLS
 
 COSTS = ("closest", "last", "mean", "sum", "stay")
 OBJECTIVES = {
-    "world_model": ("jepa", "none", "ema", "pldm", "decoder"),
+    "world_model": ("jepa", "none", "ema", "pldm", "decoder", "frozen"),
     "images": (
         "jepa", "none", "vicreg", "simclr", "byol", "supervised", "teacher", "predictor", "teacher_predictor"
     ),
@@ -40,10 +40,14 @@ def _span_or_nothing(text: str) -> tuple[float, float] | None:
     return span(text) if text else None
 
 
-def _factors_or_nothing(text: str) -> None:
-    ends = _span_or_nothing(text)
-    if ends is not None and ends[0] <= 0:
+def _factors(text: str) -> None:
+    if span(text)[0] <= 0:
         raise ValueError(f"{text!r} is no range of factors")
+
+
+def _factors_or_nothing(text: str) -> None:
+    if text:
+        _factors(text)
 
 
 # What is right, in words and as a test, and for which options.
@@ -60,9 +64,17 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "train.keep_checkpoints train.accumulate plan.goals plan.goal_offset plan.budget plan.horizon "
         "plan.num_elites "
         "plan.iterations plan.starts plan.replan_every plan.hold probe.train_frames probe.test_frames "
-        "store.episodes probe.draws",
+        "store.episodes probe.draws probe.seeds probe.mlp_steps probe.horizon surprise.after "
+        "decode.train_frames decode.steps decode.width decode.horizon decode.windows decode.episodes "
+        "geometry.pairs",
     ),
-    ("at least 2", lambda v: v >= 2, "model.sigreg.knots train.batch_size plan.num_samples"),
+    (
+        "at least 2",
+        lambda v: v >= 2,
+        "model.sigreg.knots train.batch_size plan.num_samples "
+        "surprise.episodes surprise.before decode.batch_size geometry.frames "
+        "geometry.shown",
+    ),
     (
         "0 or more",
         lambda v: v >= 0,
@@ -72,14 +84,15 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
         "store.image_size model.rival.variance model.rival.covariance model.rival.smoothness "
-        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs",
+        "model.rival.inverse model.rival.reconstruction probe.fine_tune_epochs surprise.seed decode.seed "
+        "geometry.seed",
     ),
     (
         "more than 0",
         lambda v: v > 0,
         "model.sigreg.t_max train.minutes train.learning_rate train.clip train.checkpoint_minutes "
         "model.rival.temperature probe.fine_tune_rate plan.initial_std plan.temperature plan.learning_rate "
-        "plan.tolerance",
+        "plan.tolerance decode.learning_rate",
     ),
     (
         "from 0 up to, but not, 1",
@@ -105,10 +118,16 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         _reads(_factors_or_nothing),
         "env.variations.colour env.variations.light env.variations.mass env.variations.friction",
     ),
+    ("a range low..high of factors above 0, as 0.3..1.7", _reads(_factors), "surprise.colour"),
     ("k/n with k from 1 to n, as in 3/16", _reads(part), "collect.shard"),
     ("whole numbers from 1 on with commas between, as in 1,10", _reads(counts), "probe.shots"),
     ("tsne or pca", ("tsne", "pca").__contains__, "probe.map"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
+    (
+        "auto, true or false",
+        ("auto", "true", "false").__contains__,
+        "train.compile train.fused train.channels_last train.prefetch",
+    ),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
     ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),

@@ -1,5 +1,7 @@
 """Linear layers and attention as they train fastest on a CPU."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,11 +10,12 @@ from torch.autograd.function import once_differentiable
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, whose float32 products go to oneDNN where it trains on a CPU.
+    """`nn.Linear`, whose float32 products go to oneDNN where it trains on a CPU that is not Intel's.
 
     torch hands float32 to MKL, which on AMD leaves half of AVX-512 unused: LeWM's layers, forward and
-    backward, take 1.7 times as long that way (`scripts/benchmark_training.py`). Half precision goes to oneDNN
-    by itself. Parameters and arguments are those of `nn.Linear`, outputs and gradients the same to rounding.
+    backward, take 1.7 times as long that way (`scripts/benchmark_training.py`). On Intel MKL is the faster by
+    a tenth, and stays. Half precision goes to oneDNN by itself. Parameters and arguments are those of
+    `nn.Linear`, outputs and gradients the same to rounding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +44,8 @@ def fuse_attention(module: nn.Module, fused: bool) -> None:
 
 def _trains_here(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.device.type == weight.device.type == "cpu"
+        not _intel()
+        and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
@@ -51,6 +55,13 @@ def _trains_here(x: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+
+
+@functools.cache
+def _intel() -> bool:
+    """Told by the system, not timed: one machine's runs must be equal to the bit. Only Linux tells it."""
+    about = Path("/proc/cpuinfo")
+    return about.exists() and "GenuineIntel" in about.read_text("utf-8", "replace")[:4096]
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -70,8 +70,9 @@ class RivalConfig:
 class ModelConfig:
     objective: str = option(
         "jepa",
-        "jepa, or a rival loss; world models: none, ema, pldm, decoder; images: none, vicreg, simclr, byol, "
-        "supervised, or LeJEPA with a teacher, a predictor or a teacher_predictor",
+        "jepa, or a rival loss; world models: none, ema, pldm, decoder, or frozen, an untrained encoder; "
+        "images: none, vicreg, simclr, byol, supervised, or LeJEPA with a teacher (the centre comes from "
+        "averaged weights, LeJEPA's SWA), a predictor or a teacher_predictor",
     )
     latent: int = option(112, "D, size of the latent")
     projector_hidden: int = option(256, "hidden units of the BatchNorm MLP after the encoder")

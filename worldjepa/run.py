@@ -25,9 +25,11 @@ from .world_model import WorldModel
 
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
-    "name", "run", "checkpoint", "collect.", "store.", "plan.", "probe.", "convert.", "export.", "monitor.",
+    "name", "run", "checkpoint", "collect.", "store.", "plan.", "probe.", "surprise.", "decode.", "geometry.",
+    "convert.", "export.", "monitor.",
     "env.protocol", "data.path", "images.root", "train.log_every", "train.evaluate", "train.checkpoint",
     "train.keep", "train.best", "train.device", "train.threads", "train.compile",
+    "train.fused", "train.channels_last", "train.prefetch", "train.recompute", "train.profile",
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """timm's vision transformer where the class token alone is read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -29,3 +31,17 @@ def read_class_token_alone(model: nn.Module) -> None:
     if type(model.blocks[-1]) is Block:
         # What it holds and is called stays: another forward is all that changes.
         model.blocks[-1].__class__ = LastBlock
+
+
+@contextmanager
+def all_tokens(model: nn.Module) -> Iterator[None]:
+    """While it lasts, the last block of a vision transformer gives all its tokens, as timm's own does."""
+    last = model.blocks[-1]  # type: ignore[index]
+    spared = type(last) is LastBlock
+    try:
+        if spared:
+            last.__class__ = Block
+        yield
+    finally:
+        if spared:
+            last.__class__ = LastBlock

@@ -21,6 +21,16 @@ class Unregularised(WorldModel):
         return {"loss": prediction, "prediction": prediction}
 
 
+class Frozen(Unregularised):
+    """The prediction error on latents of an encoder that stays as it was drawn, so nothing can collapse: what
+    random features alone are good for. Their BatchNorm still takes up the statistics of the frames."""
+
+    def __init__(self, config: Config, action_dim: int):
+        super().__init__(config, action_dim)
+        for module in (self.encoder, self.projector):
+            module.requires_grad_(False)
+
+
 class PLDM(WorldModel):
     """VICReg's variance and covariance at each time step over the batch, temporal smoothness and inverse
     dynamics (Sobal et al., arXiv 2502.14819, section 3.2). All terms are means over time, batch and
@@ -122,6 +132,7 @@ OBJECTIVES: dict[str, type[WorldModel]] = {
     "ema": Taught,
     "decoder": Decoded,
     "none": Unregularised,
+    "frozen": Frozen,
 }
 
 

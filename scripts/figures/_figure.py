@@ -38,7 +38,11 @@ STYLE = {
 Drawing = tuple[Figure, dict[str, Any], str]
 
 
-def make(script: str, draw: Callable[[], Drawing]) -> None:
+def make(
+    script: str,
+    draw: Callable[..., Drawing],
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
     """Draw from seed 0; write NAME.png and NAME.json into the folder named on the command line, by default
     `figures`; print where they are and the single numbers.
 
@@ -46,18 +50,22 @@ def make(script: str, draw: Callable[[], Drawing]) -> None:
         script: the script's path; its stem is NAME.
         draw: gives the figure (with layout "constrained"), the numbers (for JSON: finite, tensors and arrays
             are made lists) and the caption.
+        options: adds what else the command line takes, which `draw` is then called with.
     """
     name = Path(script).stem
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=sys.modules[draw.__module__].__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("figures"), help="default: figures")
-    folder = parser.parse_args().folder
+    if options is not None:
+        options(parser)
+    arguments = parser.parse_args()
+    folder = arguments.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"{folder} is no folder that can be written: {error.strerror}")
     torch.manual_seed(0)
     with matplotlib.rc_context(STYLE):
-        finish(folder / name, *draw())
+        finish(folder / name, *(draw() if options is None else draw(arguments)))
 
 
 def finish(path: Path, figure: Figure, numbers: dict[str, Any], caption: str) -> None:

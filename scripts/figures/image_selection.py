@@ -1,5 +1,7 @@
 """Whether the training loss tells the best run without labels (LeJEPA, section 6.2, Figures 10 and 11)."""
 
+import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -8,23 +10,27 @@ from _figure import ACCENT, INK, Drawing, make, panels
 from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from image_runs import ImageRuns
+from image_runs import ImageRuns, add_options
 
 LAMBDAS = (0.01, 0.02, 0.05, 0.1, 0.2)
 RATES = (5e-4, 2e-3, 8e-3)
-STEPS = (60, 240)
 ALPHAS = np.round(np.arange(-3, 3.01, 0.1), 1)
 
 
-def draw() -> Drawing:
-    runs = ImageRuns("image_selection", ["images.local_views=0", "model.encoder.layers=1"])
+def draw(arguments: argparse.Namespace) -> Drawing:
+    runs = ImageRuns("image_selection", arguments, ["images.local_views=0", "model.encoder.layers=1"])
+    grid = {
+        f"train.steps={steps} train.learning_rate={rate} model.sigreg.weight={weight}": weight
+        for steps in (arguments.steps // 4, arguments.steps)
+        for rate in RATES
+        for weight in LAMBDAS
+    }
+    if not runs.run_all(list(grid), arguments.print):
+        raise SystemExit
     rows = []
-    for steps in STEPS:
-        for rate in RATES:
-            for weight in LAMBDAS:
-                words = f"train.steps={steps}", f"train.learning_rate={rate}", f"model.sigreg.weight={weight}"
-                found = runs.run(*words)
-                rows.append((weight, found["last"]["train/loss"], found["rows"]["trained"]["linear"]))
+    for words, weight in grid.items():
+        found = runs.run(words)
+        rows.append((weight, found["last"]["train/loss"], found["rows"]["trained"]["linear"]))
     weights, losses, accuracy = np.array(rows).T
     correlation = [float(spearmanr(-losses / weights**alpha, accuracy)[0]) for alpha in ALPHAS]
     at = {alpha: correlation[list(ALPHAS).index(alpha)] for alpha in (0.0, 0.4)}
@@ -59,4 +65,4 @@ def draw() -> Drawing:
 
 
 if __name__ == "__main__":
-    make(__file__, draw)
+    make(__file__, draw, functools.partial(add_options, steps=240))

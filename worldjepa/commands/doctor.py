@@ -8,13 +8,14 @@ import torch
 
 from ..config import Config
 from ..data.environments import make_env
-from ..trainer import choose_device, choose_precision
+from ..device import GAINS, choose_device, choose_precision, gains
 from ..versions import versions
 
 
 def run(config: Config) -> int:
     device = choose_device(config.train)
     precision = str(choose_precision(config.train, device)).removeprefix("torch.")
+    used = [option for option in sorted(set().union(*GAINS.values())) if gains(config.train, option, device)]
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -25,7 +26,7 @@ def run(config: Config) -> int:
         "worldjepa": found.pop("worldjepa"),
         "Python": f"{found.pop('Python')} on {platform.platform()}",
         "torch": f"{found.pop('torch')}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
-        "device": f"{device} ({name}), trains in {precision}",
+        "device": f"{device} ({name}), trains in {precision}, with {', '.join(used) or 'nothing more'}",
         "packages": ", ".join(f"{package} {number}" for package, number in found.items()),
     }
     # Said before OpenGL is tried: a report without it is still a report.

@@ -1,4 +1,4 @@
-"""`worldjepa probe`: what a linear map reads from the frozen latents, or features, of a trained model."""
+"""`worldjepa probe`: what is read from the frozen latents, or features, of a trained model."""
 
 import dataclasses
 from typing import Any
@@ -8,13 +8,15 @@ import torch
 
 from ..config import Config
 from ..data.windows import Windows, split_episodes
-from ..evaluation.figures import probe_figure, probe_table
 from ..evaluation.fine_tuning import fine_tuned_accuracy
 from ..evaluation.geometry import rank_me, spread
 from ..evaluation.image_figures import image_probe_figures, image_probe_table
 from ..evaluation.image_maps import image_arrays
 from ..evaluation.image_probes import probe_images, read_features, untrained
-from ..evaluation.probes import embed, probe
+from ..evaluation.probe_figures import probe_figures, probe_table
+from ..evaluation.probe_sources import encoders
+from ..evaluation.rollout_probes import deepest, probe_rollouts
+from ..evaluation.state_probes import draw, probe_states
 from ..notation import counts
 from ..run import Run
 from ..trainer import choose_device, choose_precision
@@ -36,12 +38,16 @@ def run(config: Config) -> int:
         target.close()
     path = target.evaluation / "probe.json"
     print(image_probe_table(results) if images else probe_table(results))
-    print(path, *(image_probe_figures(path) if images else [probe_figure(path)]), sep="\n")
+    print(path, *(image_probe_figures(path) if images else probe_figures(path)), sep="\n")
     return 0
 
 
 def _scalars(results: dict[str, Any]) -> dict[str, float]:
-    return {f"{kind}_r2": value for kind, value in results["mean_r2"].items()}
+    scalars = {f"{task}_r2": value for task, value in results["mean_r2"].items()}
+    for task, kinds in results["means"]["latent"].items():
+        scalars |= {f"{task}_{kind}_r2": row["r2"] for kind, row in kinds.items() if "r2" in row}
+        scalars[f"{task}_accuracy"] = kinds["logistic"]["accuracy"]
+    return scalars
 
 
 def _image_scalars(results: dict[str, Any]) -> dict[str, float]:
@@ -70,19 +76,32 @@ def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[
 
 def _evaluate(config: Config, target: Run, device: torch.device) -> dict[str, Any]:
     model, store, options = target.load_world_model(device), open_store(config), config.probe
-    training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
-    train, test = (
-        Windows(store, episodes, config.data.context, config.data.frameskip)
-        for episodes in (training, held_out)
-    )
+    sides = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     env = data_env(config, store).unwrapped
-    results: dict[str, Any] = probe(
-        model, env, train, test, options.train_frames, options.test_frames, options.ridge, options.seed
-    )
-    results["mean_r2"] = {
-        kind: float(np.mean([row["r2"] for row in rows.values()])) for kind, rows in results.items() if rows
-    }
-    indices = np.sort(np.random.default_rng(options.seed).permutation(len(test))[: options.test_frames])
-    z = torch.from_numpy(embed(model, test, indices, "rank")[:, -1])
+    context, frameskip = config.data.context, config.data.frameskip
+    # A change takes two frames.
+    train, test = (Windows(store, episodes, max(context, 2), frameskip) for episodes in sides)
+    encode = encoders(model, target.config, train, options.seed)
+    draws = draw(env, encode, train, test, context, options)
+    results, readers = probe_states(draws, options)
+
+    lengths = [int(store.lengths[episodes].max()) for episodes in sides]
+    depth = deepest(lengths, context, frameskip, options.horizon)
+    if depth:
+        long, judged = (Windows(store, episodes, context + depth, frameskip) for episodes in sides)
+        results["rollouts"] = probe_rollouts(model, env, long, judged, readers, options)
+    z = torch.from_numpy(draws.test.tasks["coordinates"].features["latent"])
     smallest, mean = spread(z)
-    return {**results, "rank": rank_me(z), "std_min": smallest, "std_mean": mean, "latent": model.latent}
+    return {
+        # What a linear map reads from latents, in short.
+        "mean_r2": {task: kinds["ridge"]["r2"] for task, kinds in results["means"]["latent"].items()},
+        **results,
+        "train_frames": len(draws.of_seeds[0]),
+        "test_frames": len(draws.test.indices),
+        "test_episodes": len(np.unique(draws.test.episodes)),
+        "frameskip": frameskip,
+        "rank": rank_me(z),
+        "std_min": smallest,
+        "std_mean": mean,
+        "latent": model.latent,
+    }

@@ -17,6 +17,7 @@ from ..data.views import MultiCrop
 from ..data.windows import Windows, split_episodes
 from ..distributed import in_turn, process_group, rank, world_size
 from ..errors import UserError
+from ..evaluation.dashboard import conclude
 from ..evaluation.goals import require_goals, why_no_goals
 from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
@@ -61,7 +62,10 @@ def _train(config: Config) -> int:
     try:
         stopped = train(job.model, job.data, config.train, target, job.watch(target))
     finally:
+        told = conclude(target)
         target.close()
+    if told and rank() == 0:
+        print(f"{target.path}: {told}", file=sys.stderr)
     # Rank 0 may still be writing it, where another is.
     step = in_turn(lambda: int(target.newest_checkpoint().name))
     if stopped:

@@ -2,6 +2,7 @@
 
 import gzip
 import inspect
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .hugging_face import Encoded, cached, encoded_parts, holds_tables
 from .images import Images, from_arrays
 from .shards import Store
 from .windows import split_episodes
@@ -24,7 +26,8 @@ def load_images(
     """Training images and held-out ones: the data set's own split where it has one, else drawn.
 
     Args:
-        data: digits, a class of torchvision.datasets, a folder of images, or rollouts.
+        data: digits, a class of torchvision.datasets, OWNER/NAME in Hugging Face's cache, a folder of images
+            or of Hugging Face's files, or rollouts.
         root: folder of torchvision's data sets.
         size: side that images are brought to (the shorter side resized, the middle cut out), pixels; 0: as
             they are, which must be all of one size. Arrays and rollouts stay as they are.
@@ -38,8 +41,11 @@ def load_images(
         return _digits(held_out, split_seed)
     if path.suffix == ".h5" or any(path.glob("shard-*.h5")):
         return _rollouts(Store(path), held_out, split_seed)
-    if path.is_dir():
+    if path.is_dir() and not holds_tables(path):
         return _folder(path, size, held_out, split_seed)
+    folder = path if path.is_dir() else cached(data)
+    if folder is not None:
+        return _hugging_face(folder, size, held_out, split_seed)
     if data == "FashionMNIST" and FASHION_MNIST.is_dir():
         return _idx(FASHION_MNIST, data, "train"), _idx(FASHION_MNIST, data, "t10k")
     return _torchvision(data, root, size)
@@ -133,18 +139,37 @@ def _from_files(
     source: str, files: list[Path], size: int, labels: np.ndarray | None, classes: tuple[str, ...]
 ) -> Images:
     def read(indices: np.ndarray) -> np.ndarray:
-        return _stack([(str(files[i]), _decode(files[i], size)) for i in indices])
+        return _stack([(str(files[i]), _decode(str(files[i]), files[i], size)) for i in indices])
 
     return Images(source, read, len(files), labels, classes)
 
 
-def _decode(file: Path, size: int) -> np.ndarray:
+def _hugging_face(folder: Path, size: int, held_out: float, seed: int) -> tuple[Images, Images]:
+    train, test = encoded_parts(folder)
+    if test is not None:
+        first, second = (_from_encoded(part, np.arange(part.rows), size) for part in (train, test))
+        return first, second
+    kept, others = (_from_encoded(train, part, size) for part in split_episodes(train.rows, held_out, seed))
+    return kept, others
+
+
+def _from_encoded(pictures: Encoded, numbers: np.ndarray, size: int) -> Images:
+    def read(indices: np.ndarray) -> np.ndarray:
+        named = [(f"{pictures.source}, row {i}", pictures.read(int(i))) for i in numbers[indices]]
+        return _stack([(name, _decode(name, io.BytesIO(data), size)) for name, data in named])
+
+    labels = None if pictures.labels is None else pictures.labels[numbers]
+    return Images(pictures.source, read, len(numbers), labels, pictures.classes)
+
+
+def _decode(name: str, file: Path | io.BytesIO, size: int) -> np.ndarray:
     try:
         with Image.open(file) as image:
             return to_array(image, size)
     except (OSError, ValueError, SyntaxError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{file}: not an image that can be read ({reason}); remove it") from None
+        # Of a picture in memory PIL tells its address, which is nobody's business.
+        reason = " ".join(str(error).partition("<")[0].split())[:100]
+        raise UserError(f"{name}: not an image that can be read ({reason}); remove it") from None
 
 
 def to_array(image: Image.Image, size: int) -> np.ndarray:
@@ -176,8 +201,8 @@ def _torchvision(name: str, root: str, size: int) -> tuple[Images, Images]:
     kind: Any = getattr(datasets, name, None)
     if not inspect.isclass(kind) or name not in datasets.__all__:
         raise UserError(
-            f"images.data={name}: neither digits, a class of torchvision.datasets, nor a folder of images "
-            "or rollouts"
+            f"images.data={name}: neither digits, a class of torchvision.datasets, a data set in Hugging "
+            "Face's cache, nor a folder of images or rollouts"
         )
     taken = inspect.signature(kind).parameters
     splits: list[dict[str, Any]] = [{"train": True}, {"train": False}]

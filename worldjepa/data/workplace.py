@@ -27,7 +27,7 @@ def workplace(folder: Path, option: str = "") -> Iterator[Path]:
     Raises:
         UserError: it can't be written.
     """
-    new = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_left_overs(folder)
@@ -39,10 +39,10 @@ def workplace(folder: Path, option: str = "") -> Iterator[Path]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
         os.close(lock)
-        if new:
-            # A folder in which nothing came about.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        # Folders in which nothing came about: one that holds something stays, and those above it.
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
 
 
 def _make(folder: Path) -> tuple[Path, int]:

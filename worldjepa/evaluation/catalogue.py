@@ -13,8 +13,12 @@ from ..options import leaves
 from ..protocols import PROTOCOLS
 from ..recipes import load_config, recipes
 from ..run import Run
-from .figures import plan_table, probe_table
+from .decoder_figures import decode_table
+from .figures import plan_table
+from .geometry_figures import geometry_table
 from .image_figures import image_probe_table
+from .probe_figures import probe_table
+from .surprise_figures import surprise_table
 
 Results = dict[str, Any]
 
@@ -71,13 +75,26 @@ FILMS = (
 )
 PLAN_CAPTIONS = {".png": "Share of held-out goals reached, with Wilson 95% intervals.", ".gif": FILMS}
 PROBE_CAPTIONS = {
-    ".png": "R² of linear probes on frozen latents, on held-out episodes; 0 is no better than the mean."
+    "probe.png": "R² of probes on held-out episodes, by what they read from; 0 is no better than the mean.",
+}
+SURPRISE_CAPTIONS = {
+    ".png": "Error of the predicted next latent along held-out episodes, disturbed at one frame and not."
+}
+GEOMETRY_CAPTIONS = {
+    "geometry.png": "Spectrum, slices against the Gaussian, distances in latents and in the world."
+}
+DECODE_CAPTIONS = {
+    ".png": "Held-out episodes as they were, from their own latents, and imagined from the first frames.",
+    ".gif": "The same, moving.",
 }
 IMAGE_CAPTIONS = {
     ".png": "Accuracy with few labels, what is taken for what, and a map of the features.",
     "retrieval.png": "Test images, and beside each the training images whose features are nearest; framed "
     "where the class is another.",
 }
+GEOMETRY = Evaluation(
+    "geometry", "Geometry of the latents", geometry_table, "geometry", captions=GEOMETRY_CAPTIONS
+)
 # Of each kind of run, in the order of a page; a new evaluation is a line here.
 EVALUATIONS = {
     "world_model": [
@@ -93,9 +110,12 @@ EVALUATIONS = {
             for name in PROTOCOLS
             if name != "near"
         ),
+        Evaluation("probe", "Probes of the latents", probe_table, "probe", probe_headline, PROBE_CAPTIONS),
         Evaluation(
-            "probe", "Linear probes of the latents", probe_table, "probe", probe_headline, PROBE_CAPTIONS
+            "surprise", "Violated expectations", surprise_table, "surprise", captions=SURPRISE_CAPTIONS
         ),
+        GEOMETRY,
+        Evaluation("decode", "Imagined frames", decode_table, "decode", captions=DECODE_CAPTIONS),
     ],
     "images": [
         Evaluation(
@@ -106,6 +126,7 @@ EVALUATIONS = {
             image_probe_headline,
             IMAGE_CAPTIONS,
         ),
+        GEOMETRY,
     ],
 }
 

@@ -79,34 +79,6 @@ def plan_figure(path: Path) -> Path:
     return save(figure, path.with_suffix(".png"))
 
 
-def probe_table(results: dict[str, Any]) -> str:
-    """The table that `worldjepa probe` prints, from its probe.json, in Markdown."""
-    rows = []
-    for kind in ("coordinates", "velocities"):
-        rows += [[name, f"{row['r2']:.3f}", f"{row['r']:.3f}"] for name, row in results[kind].items()]
-        if kind in results["mean_r2"]:
-            rows.append([f"mean of {kind}", f"{results['mean_r2'][kind]:.3f}", ""])
-    rank = f"RankMe {results['rank']:.1f} of {results['latent']} dimensions"
-    return "\n".join([markdown(["", "R²", "Pearson r"], rows), "", rank])
-
-
-def probe_figure(path: Path) -> Path:
-    """Bars of R² from probe.json; written beside it as probe.png."""
-    results = json.loads(path.read_text("utf-8"))
-    rows = {
-        name: row["r2"]
-        for kind in ("velocities", "coordinates")
-        for name, row in reversed(results[kind].items())
-    }
-    figure = Figure(figsize=(7, 0.35 * len(rows) + 1.2), layout="constrained")
-    axis = figure.subplots()
-    axis.barh(list(rows), list(rows.values()), color=INK, height=0.65)
-    axis.set_xlim(min(0, *rows.values()), 1)
-    axis.set_xlabel("R² of a ridge regression from frozen latents, held-out episodes")
-    axis.spines[["top", "right"]].set_visible(False)
-    return save(figure, path.with_suffix(".png"))
-
-
 def save(figure: Figure, path: Path) -> Path:
     with matplotlib.rc_context({"savefig.dpi": 150}):
         temporary = path.with_name(f".{path.name}")

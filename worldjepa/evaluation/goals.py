@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from ..data.environments import GOALS, Frames, GoalFrames, is_bounded
+from ..data.environments import GOALS, Frames, GoalFrames, OneHot, is_bounded
 from ..data.shards import Store
 from ..errors import UserError
 
@@ -95,6 +95,14 @@ def require_goals(env: gymnasium.Env) -> Any:
     """
     if reason := why_no_goals(env):
         raise UserError(f"env.id: {reason}")
+    return without_counting(env)
+
+
+def without_counting(env: gymnasium.Env) -> Any:
+    """The environment that `make_env` gave without wrappers that count steps or check them, its states set by
+    hand; in frames of one size, and with the actions of the data."""
+    if isinstance(env, OneHot):
+        return OneHot(without_counting(env.env))
     return GoalFrames(env.unwrapped, env.size) if isinstance(env, Frames) else env.unwrapped
 
 

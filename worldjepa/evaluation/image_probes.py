@@ -24,6 +24,8 @@ from ..image_jepa import ImageJEPA
 from .few_shot import few_shot
 
 BATCH = 256
+# The row of the images themselves.
+RAW = "raw pixels"
 
 
 @torch.inference_mode()
@@ -84,10 +86,18 @@ def knn_accuracy(
     return float((np.concatenate(predicted) == y_test).mean())
 
 
+def layer_norm(features: np.ndarray) -> np.ndarray:
+    """Features (n, F) with mean 0 and variance 1 within each row: LayerNorm without gain and bias, which a
+    linear layer after it holds as well."""
+    rows = torch.from_numpy(features)
+    return nn.functional.layer_norm(rows, rows.shape[1:]).numpy()
+
+
 def linear_predictions(
     x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, penalty: float
 ) -> np.ndarray:
-    """Classes (m,) int64 that a multinomial logistic regression on standardised features gives test samples.
+    """Classes (m,) int64 that a linear layer gives test samples, fitted to its optimum: a multinomial
+    logistic regression on standardised features.
 
     Args:
         x_train, x_test: (n, d), (m, d). y_train: (n,) int64. penalty: of the squared weights.
@@ -154,13 +164,16 @@ def read_features(
         images.batch(i)["pixels"].flatten(1).numpy().astype(np.float32)
         for images, i in ((train, i_train), (test, i_test))
     )
-    return Features({**rows, "raw pixels": (raw_train, raw_test)}, i_train, i_test, y_train, y_test)
+    return Features({**rows, RAW: (raw_train, raw_test)}, i_train, i_test, y_train, y_test)
 
 
 def probe_images(
     data: Features, shots: Sequence[int], draws: int, penalty: float, seed: int
 ) -> dict[str, Any]:
     """What can be told from each row's features: by a linear probe, by nearest neighbours, from few labels.
+
+    The linear probe is LeJEPA's, LayerNorm and a linear layer; of raw pixels, whose brightness LayerNorm
+    would take away, the linear layer alone.
 
     Args:
         data: the features.
@@ -176,7 +189,8 @@ def probe_images(
     rows, confusion = {}, None
     for name, (x_train, x_test) in tqdm(data.rows.items(), desc="probe", leave=False):
         sides = x_train, data.y_train, x_test, data.y_test
-        predicted = linear_predictions(x_train, data.y_train, x_test, penalty)
+        seen = sides[::2] if name == RAW else [layer_norm(x) for x in sides[::2]]
+        predicted = linear_predictions(seen[0], data.y_train, seen[1], penalty)
         if confusion is None:
             classes = np.arange(max(data.y_train.max(), data.y_test.max()) + 1)
             confusion = confusion_matrix(data.y_test, predicted, labels=classes).tolist()

@@ -29,6 +29,9 @@ def look(encoder: Encoder, images: Tensor) -> Patches:
     Raises:
         UserError: it is another encoder.
     """
+    # Importing timm takes longer than importing torch.
+    from ..vit import all_tokens
+
     backbone: Any = getattr(encoder.backbone, "model", encoder.backbone)
     if getattr(backbone, "cls_token", None) is None or not hasattr(backbone, "blocks"):
         raise UserError(
@@ -45,7 +48,8 @@ def look(encoder: Encoder, images: Tensor) -> Patches:
         backbone.norm.register_forward_hook(keep("tokens")),
     ]
     try:
-        encoder(images)
+        with all_tokens(backbone):
+            encoder(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -93,21 +97,39 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(union > 0, (one & other).sum((-2, -1)) / np.maximum(union, 1), 1.0)
 
 
-def compare_with_segmentation(attention: np.ndarray, truth: np.ndarray, share: float = 0.6) -> dict[str, Any]:
+def best_overlap(truth: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """What masks of whole patches could have at most of `overlap` with masks (..., H, W) bool, to (...).
+
+    Args:
+        grid: (h, w) patches, H and W whole multiples of them.
+    """
+    height, width = truth.shape[-2] // grid[0], truth.shape[-1] // grid[1]
+    cells = truth.reshape(*truth.shape[:-2], grid[0], height, grid[1], width).sum((-3, -1))
+    # Of all masks of n patches, the best one has those that cover most.
+    covered = np.cumsum(-np.sort(-cells.reshape(*cells.shape[:-2], -1), -1), -1)
+    marked = height * width * np.arange(1, covered.shape[-1] + 1)
+    whole = truth.sum((-2, -1))
+    return np.where(whole > 0, (covered / (marked + whole[..., None] - covered)).max(-1), 1.0)
+
+
+def compare_with_segmentation(
+    attention: np.ndarray, truth: np.ndarray, share: float = 0.6, head: int | None = None
+) -> dict[str, Any]:
     """How the masks of an episode's frames, in their order, agree with what is there.
 
     Args:
         attention: (T, heads, h, w). truth: (T, H, W) bool, H and W whole multiples of h and w.
         share: of `attention_masks`.
+        head: whose masks; None: of the head whose masks overlap best on average.
 
     Returns:
-        "head", the one whose masks overlap best on average; "overlap" (T,), of its masks; "everything", what
-        a mask of the whole frame would have; "steadiness", the overlap of one frame's mask with the next
-        one's, beside "steadiness_of_truth".
+        "head", which one it is; "overlap" (T,), of its masks; "everything", what a mask of the whole frame
+        would have; "steadiness", the overlap of one frame's mask with the next one's, beside
+        "steadiness_of_truth".
     """
     masks = attention_masks(attention, share)
     overlaps = overlap(masks, truth[:, None])
-    head = int(overlaps.mean(0).argmax())
+    head = int(overlaps.mean(0).argmax()) if head is None else head
     own = masks[:, head]
     return {
         "head": head,

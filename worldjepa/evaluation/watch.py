@@ -12,23 +12,17 @@ from ..data.windows import Windows
 from ..run import Run
 from ..trainer import Callback
 from ..world_model import WorldModel
-from .geometry import rank_me, spread
+from .dashboard import set_up, show_slices, watch_verdict
+from .geometry import rank_me, spread, straightness
 from .goals import sample_goals, summary
 from .goals_over_ranks import play_over_ranks
 from .pictures import tile
 from .planner import latent_planner
 
-# TensorBoard's page "custom scalars": what belongs in one chart.
-LAYOUT = {
-    "training": {
-        "SIGReg, and what a perfect Gaussian gives": ["Multiline", ["train/sigreg$", "train/sigreg_floor"]],
-        "rollout error by horizon": ["Multiline", ["eval/rollout_error_"]],
-    }
-}
-
 
 def watch_latents(run: Run, batch: dict[str, Tensor], context: int) -> Callable[[WorldModel, int], None]:
-    """Rank and spread of held-out latents, SIGReg's floor, and the rollout's error at each horizon.
+    """Rank, spread, slices and straightness of held-out latents, SIGReg's floor, and the rollout's error at
+    each horizon.
 
     Args:
         batch: held-out windows of `context` + H frames.
@@ -44,6 +38,9 @@ def watch_latents(run: Run, batch: dict[str, Tensor], context: int) -> Callable[
         flat = z.flatten(0, 1)
         smallest, mean = spread(flat)
         scalars = {"latent/rank": rank_me(flat), "latent/std_min": smallest, "latent/std_mean": mean}
+        if z.shape[1] > 2:
+            scalars["latent/straightness"] = straightness(z)
+        show_slices(run, flat, step)
         scalars["train/sigreg_floor"] = model.sigreg.floor
         imagined = model.rollout(z[:, :context], actions[:, : context - 1], actions[:, context - 1 :]).float()
         future, present = z[:, context:], z[:, context - 1 : context]
@@ -90,13 +87,14 @@ def callbacks(
     frames = config.data.context + config.plan.horizon
     span = (frames - 1) * config.data.frameskip
     result: list[Callback] = []
+    set_up(run, config)
     if (store.lengths[episodes] > span).any():
         windows = Windows(store, episodes, frames, config.data.frameskip)
         chosen = np.sort(np.random.default_rng(0).permutation(len(windows))[:128])
         batch = windows.batch(chosen)
         result.append((config.train.evaluate_every, watch_latents(run, batch, config.data.context)))
-        run.writer.add_custom_scalars(LAYOUT)
         run.writer.add_image("data/frames", tile(batch["pixels"][:8].numpy()), 0, dataformats="HWC")
     if env is not None and config.train.evaluate_goals:
         result.append((config.train.evaluate_every, watch_goals(run, config, env, store, episodes)))
+    result.append((config.train.evaluate_every, watch_verdict(run)))
     return result
