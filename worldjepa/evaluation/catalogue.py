@@ -76,12 +76,14 @@ FILMS = (
 PLAN_CAPTIONS = {".png": "Share of held-out goals reached, with Wilson 95% intervals.", ".gif": FILMS}
 PROBE_CAPTIONS = {
     "probe.png": "R² of probes on held-out episodes, by what they read from; 0 is no better than the mean.",
+    "probe_depth.png": "The same from latents imagined ever farther ahead, beside those of the frames then seen.",
 }
 SURPRISE_CAPTIONS = {
     ".png": "Error of the predicted next latent along held-out episodes, disturbed at one frame and not."
 }
 GEOMETRY_CAPTIONS = {
-    "geometry.png": "Spectrum, slices against the Gaussian, distances in latents and in the world."
+    "geometry.png": "Spectrum, slices against the Gaussian, distances in latents and in the world.",
+    "geometry_map.png": "Held-out latents in the plane, coloured by what they are of.",
 }
 DECODE_CAPTIONS = {
     ".png": "Held-out episodes as they were, from their own latents, and imagined from the first frames.",
