@@ -143,7 +143,7 @@ def test_it_says_what_was_trained_on_what(line: Path, page: Page, tiny_data: Pat
     assert facts["Model"] == f"conv encoder, latent of 16, {about['parameters']} parameters"
     assert facts["Data"] == f"{tiny_data}, 34 % of the episodes held out"
     assert facts["Trained on"] == about["data"]
-    assert facts["Training"].startswith("6 steps of 16")
+    assert facts["Training"].startswith("6 steps of 16 windows")
     assert facts["Objective"] == "prediction + 0.1 · SIGReg, 16 slices"
     said = " ".join(page.texts["p"])
     assert all(f"{name} {number}" in said for name, number in about["versions"].items())

@@ -53,7 +53,7 @@ def plan_headline(results: Results) -> Headline:
     rows = results["rows"]
     low, high = rows["world model"]["interval"]
     floor_and_bound = [n for n in rows if n == "random actions" or n.endswith("true dynamics")]
-    beside = ", ".join(f"{name} {rows[name]['success']:.0f} %" for name in floor_and_bound)
+    beside = "; ".join(f"{name} {rows[name]['success']:.0f} %" for name in floor_and_bound)
     of = f"of {rows['world model']['goals']} held-out goals reached ({low:.0f} to {high:.0f} %)"
     return Headline(f"{rows['world model']['success']:.1f} %", of, beside)
 
@@ -174,11 +174,12 @@ def possible(run: Run, evaluation: Evaluation) -> bool:
 
 
 def trained_by(run: Run) -> str:
-    """The command that begins such a run anew: the recipe that is nearest, and what differs from it."""
+    """The command that begins such a run anew: the recipe that it is named for, or else the nearest, and what
+    differs from it."""
     heeded = ("name", "run", "mode", "env.", "data.", "images.", "model.", "train.", "plan.")
     ours = leaves(dataclasses.asdict(run.config))
     found = []
-    for recipe in recipes():
+    for recipe in [ours["name"]] if ours["name"] in recipes() else recipes():
         # Folders follow the name: they are no differences of their own.
         named = load_config(recipe, [_word("name", ours["name"])])
         base = leaves(dataclasses.asdict(named)) | {"name": recipe}

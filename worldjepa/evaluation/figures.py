@@ -66,7 +66,7 @@ def plan_figure(path: Path) -> Path:
             color="black",
             capsize=3,
         )
-        if success > 15:
+        if low > 20:
             axis.text(2, position, f"{success:.1f} %", va="center", color="white", fontweight="bold")
         else:
             axis.text(high + 2, position, f"{success:.1f} %", va="center", fontweight="bold")

@@ -106,6 +106,7 @@ def _draw_retrieval(path: Path, arrays: dict[str, np.ndarray]) -> Path:
             axis.set_yticks([])
             wrong = column > 0 and arrays["found_labels"][row, column - 1] != arrays["query_labels"][row]
             axis.spines[:].set(color="#c8553d" if wrong else "white", linewidth=3)
-    axes[0, 0].set_title("test", fontsize=9)
-    axes[0, 1].set_title("nearest training images (framed: of another class)", fontsize=9, loc="left")
+    figure.suptitle(
+        "a test image, and the training images nearest to it (framed: of another class)", fontsize=9
+    )
     return save(figure, path.with_name("retrieval.png"))

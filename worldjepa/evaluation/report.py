@@ -172,8 +172,9 @@ def _facts(run: Run, about: dict[str, Any], rows: list[dict[str, float]]) -> lis
     if "data" in about:
         facts.append(("Trained on", about["data"]))
     steps = max((int(row["step"]) for row in rows), default=0)
+    what = "images" if run.config.mode == "images" else "windows"
     took = _minutes(run, rows, steps)
-    facts.append(("Training", f"{steps:,} steps of {train.batch_size}{took}; seed {train.seed}"))
+    facts.append(("Training", f"{steps:,} steps of {train.batch_size} {what}{took}; seed {train.seed}"))
     if "device" in about:
         processes = f", {about['processes']} processes" if about["processes"] > 1 else ""
         facts.append(("Device", f"{about['device']}, {about['precision']}{processes}"))
@@ -197,9 +198,9 @@ def _image_facts(run: Run) -> list[tuple[str, str]]:
     model, images = run.config.model, run.config.images
     weight = model.sigreg.weight
     loss = f"{1 - weight:g} · invariance + {weight:g} · SIGReg, {model.sigreg.num_slices} slices"
-    views = f"{images.global_views} of {images.global_size} px"
+    views = f"{images.global_views} global of {images.global_size} px"
     if images.local_views:
-        views += f", {images.local_views} of {images.local_size} px"
+        views += f", {images.local_views} local of {images.local_size} px"
     return [
         ("Objective", loss if model.objective == "jepa" else f"{model.objective}"),
         ("Images", images.data),
