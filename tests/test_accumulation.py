@@ -87,7 +87,7 @@ def test_running_statistics_count_every_part_once(parts: int) -> None:
 
 def test_evaluation_takes_a_batch_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = world_model(4)
-    monkeypatch.setattr("worldjepa.encoders.checkpoint", lambda *_, **__: pytest.fail("in parts"))
+    monkeypatch.setattr("worldjepa.recomputation.checkpoint", lambda *_, **__: pytest.fail("in parts"))
     assert model.eval().encode(batch["pixels"]).shape == (16, 4, model.latent)
 
 

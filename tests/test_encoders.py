@@ -194,3 +194,19 @@ def test_layers_and_registers_that_are_not_there_are_named(
 ) -> None:
     with pytest.raises(UserError, match=right):
         build_encoder(EncoderConfig(name=name, **options), 64)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_frames_are_normalised_channel_by_channel(dtype: torch.dtype, channels: int) -> None:
+    encoder = Encoder(EncoderConfig(), 32)
+    frames = torch.randint(0, 256, (2, 32, 48, channels), generator=torch.Generator().manual_seed(0)).to(
+        dtype
+    )
+    before = frames.clone()
+    mean, std = (255 * torch.tensor(value).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
+    expected = (frames.permute(0, 3, 1, 2).float() - mean) / std
+    found = encoder.normalise(frames)
+    assert torch.equal(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(frames, before)

@@ -25,7 +25,8 @@ ALLOWED["univariate"] = CORE
 ALLOWED["resnet"] = set()
 ALLOWED["linear"] = set()
 ALLOWED["vit"] = set()
-ALLOWED["encoders"] = CORE | {"linear", "vit", "sigreg", "resnet"}
+ALLOWED["recomputation"] = set()
+ALLOWED["encoders"] = CORE | {"linear", "vit", "sigreg", "resnet", "recomputation"}
 ALLOWED["predictor"] = CORE | {"linear", "sigreg", "encoders"}
 ALLOWED["world_model"] = CORE | {"sigreg", "encoders", "predictor"}
 ALLOWED["image_jepa"] = CORE | {"sigreg", "encoders"}
@@ -41,9 +42,11 @@ ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
 ALLOWED["run"] = MODELS | {"data"}
-ALLOWED["trainer"] = MODELS | {"data", "run", "device"}
+ALLOWED["optimizer"] = {"config", "device"}
+ALLOWED["profiling"] = {"distributed", "run"}
+ALLOWED["trainer"] = MODELS | {"data", "run", "device", "optimizer", "profiling"}
 ALLOWED["evaluation"] = MODELS | {"data", "run", "trainer", "planning"}
-ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights"}
+ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights", "device"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}
 ALLOWED["__main__"] = {"cli"}

@@ -12,10 +12,12 @@ from toy_model import Nothing, Slope, options, send
 
 from worldjepa import trainer
 from worldjepa.data.images import from_arrays
+from worldjepa.device import choose_device, choose_precision
 from worldjepa.errors import UserError
+from worldjepa.optimizer import build_optimizer, learning_rate
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
-from worldjepa.trainer import build_optimizer, choose_device, choose_precision, learning_rate, train
+from worldjepa.trainer import train
 from worldjepa.world_model import WorldModel
 
 # Schedule and optimizer

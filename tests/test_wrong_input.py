@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from worldjepa.cli import main
+from worldjepa.optimizer import build_optimizer
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
-from worldjepa.trainer import build_optimizer
 from worldjepa.world_model import WorldModel
 
 Refused = Callable[..., str]

@@ -130,7 +130,27 @@ class TrainConfig:
     precision: str = option(
         "auto", "fp32, bf16 (autocast; SIGReg stays in fp32), or auto: bf16 where the hardware gains"
     )
-    compile: bool = option(False, "hand the loss to torch.compile: minutes at the start, faster steps after")
+    compile: str = option(
+        "auto",
+        "true: hand the loss to torch.compile, minutes at the start, faster steps after; auto: false",
+    )
+    fused: str = option("auto", "AdamW as one operation over all weights, true or false; auto: true")
+    channels_last: str = option(
+        "auto", "convolutions on channels-last memory, true or false; auto: on cuda and cpu"
+    )
+    prefetch: str = option(
+        "auto", "a thread reads the next batches, and pins them for a GPU, true or false; auto: on cuda"
+    )
+    recompute: bool = option(
+        False,
+        "keep what goes into each of the encoder's blocks alone, and compute the rest again for the "
+        "gradient: less memory, a third more arithmetic",
+    )
+    profile: bool = option(
+        False,
+        "of 10 steps once they run evenly: a trace for TensorBoard in the run's profile/, and a table of "
+        "where the time goes and what the arithmetic could take",
+    )
     device: str = option("auto", "cuda, mps, cpu, or auto")
     threads: int = option(0, "torch's CPU threads; 0: torch's own choice")
     seed: int = option(0, "initial weights, order of windows, dropout")

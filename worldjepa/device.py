@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import TrainConfig
 from .errors import UserError
@@ -49,12 +49,44 @@ def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if config.precision == "bf16" else torch.float32
 
 
-def on_device(batches: Iterable[dict[str, Tensor]], device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Batches on the device; for a GPU they are read and pinned by a thread while it works on others."""
-    if device.type != "cuda":
-        return ({name: value.to(device) for name, value in batch.items()} for batch in batches)
-    pinned = ahead({name: value.pin_memory() for name, value in batch.items()} for batch in batches)
-    return ({name: value.to(device, non_blocking=True) for name, value in batch.items()} for batch in pinned)
+# By what each kind of device gains, where an option says auto. Nothing is compiled unasked: that takes
+# minutes before it gives any back. A CPU has better things to do than to read ahead.
+GAINS = {
+    "cuda": {"fused", "channels_last", "prefetch"},
+    "mps": {"fused"},
+    "cpu": {"fused", "channels_last"},
+}
+
+
+def gains(config: TrainConfig, option: str, device: torch.device) -> bool:
+    """Whether an `option` of auto, true or false is used: as it says, or as the device gains by it."""
+    said = getattr(config, option)
+    return option in GAINS.get(device.type, ()) if said == "auto" else said == "true"
+
+
+def lay_out(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """The model on the device, its kernels and its encoder's frames channels-last or contiguous."""
+    layout = torch.channels_last if gains(config, "channels_last", device) else torch.contiguous_format
+    for module in model.modules():
+        if hasattr(module, "layout"):
+            module.layout = layout  # type: ignore[assignment]
+    return model.to(device).to(memory_format=layout)
+
+
+def on_device(
+    batches: Iterable[dict[str, Tensor]], config: TrainConfig, device: torch.device
+) -> Iterator[dict[str, Tensor]]:
+    """Batches on the device; with `prefetch` a thread reads them, and pins them for a GPU, while others are
+    worked on."""
+    pinned = device.type == "cuda"
+    if gains(config, "prefetch", device):
+        batches = ahead(
+            {name: value.pin_memory() if pinned else value for name, value in batch.items()}
+            for batch in batches
+        )
+    return (
+        {name: value.to(device, non_blocking=pinned) for name, value in batch.items()} for batch in batches
+    )
 
 
 def ahead(items: Iterable[dict[str, Tensor]], depth: int = 2) -> Iterator[dict[str, Tensor]]:

@@ -13,8 +13,10 @@ Without a process group every function here returns what it got, at no cost.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -96,12 +98,53 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+# Where a rank notes how long it waits in sums over ranks, while `own_time` measures.
+_waits: ContextVar[list[float] | None] = ContextVar("waits", default=None)
+
+
+@contextmanager
+def own_time(measured: bool) -> Iterator[list[float]]:
+    """A list that gets, at the end, the seconds that this rank took for what happened within, apart from
+    waiting for others in sums over ranks: by these a slow one is known, where all of them together make steps
+    of one length. Nothing is measured with one rank; a GPU is waited for where something is."""
+    own: list[float] = []
+    if not measured or world_size() == 1:
+        yield own
+        return
+    waits: list[float] = []
+    token, began = _waits.set(waits), time.perf_counter()
+    try:
+        yield own
+    finally:
+        _waits.reset(token)
+        _finish_on_gpu()
+        own.append(time.perf_counter() - began - sum(waits))
+
+
+def _finish_on_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _all_reduce(x: Tensor) -> None:
+    """The sum over ranks, in place."""
+    waits = _waits.get()
+    if waits is None:
+        dist.all_reduce(x)
+        return
+    _finish_on_gpu()
+    began = time.perf_counter()
+    dist.all_reduce(x)
+    _finish_on_gpu()
+    waits.append(time.perf_counter() - began)
+
+
 class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, same_loss: bool) -> Tensor:
         ctx.same_loss = same_loss
         total = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        _all_reduce(total)
         return total
 
     @staticmethod

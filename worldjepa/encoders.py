@@ -2,18 +2,18 @@
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from .config import TrainConfig
 from .errors import UserError
 from .linear import Linear, fuse_attention, through_onednn
 from .model_config import EncoderConfig
+from .recomputation import recompute_blocks, recomputed
 from .resnet import ResNetEncoder
 
 # ImageNet's channel statistics, which timm's models and LeWM use.
@@ -190,13 +190,15 @@ class Encoder(nn.Module):
 
     Attributes:
         parts: in training, a batch goes through in so many parts, one after the other, of which nothing is
-            kept but the features: the backward computes each again (gradient checkpointing, arXiv
-            1604.06174). Gradients are those of the whole batch, but that BatchNorm within a backbone sees a
-            part; the memory is that of one part.
+            kept but the features: the backward computes each again. Gradients are those of the whole batch,
+            but that BatchNorm within a backbone sees a part; the memory is that of one part.
+        layout: what frames are brought to, channels-last or contiguous (`device.lay_out`).
     """
 
     mean: Tensor
     std: Tensor
+    parts: int = 1
+    layout: torch.memory_format = torch.channels_last
 
     def __init__(self, config: EncoderConfig, image_size: int, sizes: dict[str, int] | None = None):
         super().__init__()
@@ -206,7 +208,11 @@ class Encoder(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
-    parts: int = 1
+    def spare_memory(self, config: TrainConfig) -> None:
+        """As `accumulate` and `recompute` say; gradients stay the same."""
+        self.parts = config.accumulate
+        if config.recompute:
+            recompute_blocks(self.backbone)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, H, W, 3), or (B, H, W, 1) where grey, from 0 to 255, uint8 or floating, to features
@@ -214,35 +220,21 @@ class Encoder(nn.Module):
         if self.parts == 1 or not self.training:
             return self._features(frames)
         parts = frames.tensor_split(self.parts)
-        return torch.cat(
-            [checkpoint(self._features, p, use_reentrant=False, context_fn=self._contexts) for p in parts]
-        )
+        return torch.cat([recomputed(self._features, self.backbone, part) for part in parts])
 
-    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """Of the first computation and of the second, in which BatchNorm's running statistics stand still."""
-        return contextlib.nullcontext(), _statistics_stand_still(self.backbone)
+    def normalise(self, frames: Tensor) -> Tensor:
+        """(B, H, W, 3 or 1) from 0 to 255 to (B, 3, H, W), less the mean and over the deviation of ImageNet's
+        channels."""
+        batch, height, width, _ = frames.shape
+        # By rows of pixels and channels together: over three channels at a time it takes five times as long.
+        rows = frames.expand(-1, -1, -1, 3).reshape(batch, height, 3 * width).to(self.mean.dtype)
+        mean, std = (value.flatten().repeat(width) for value in (self.mean, self.std))
+        return (rows - mean).div_(std).view(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def _features(self, frames: Tensor) -> Tensor:
-        # As stored, frames are channels-last, which is what convolutions like best; views are made so.
-        normalised = (frames.permute(0, 3, 1, 2) - self.mean) / self.std
         # In half precision on a CPU torch's fused attention takes three times as long as doing it in steps.
         fuse_attention(self.backbone, not (frames.device.type == "cpu" and torch.is_autocast_enabled("cpu")))
-        return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
-
-
-@contextlib.contextmanager
-def _statistics_stand_still(module: nn.Module) -> Iterator[None]:
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked -= 1
+        return self.backbone(self.normalise(frames).contiguous(memory_format=self.layout))
 
 
 def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:

@@ -45,7 +45,7 @@ class ImageJEPA(nn.Module):
         if images.local_views:
             sizes["images.local_size"] = images.local_size
         self.encoder = Encoder(model.encoder, images.global_size, sizes)
-        self.encoder.parts = config.train.accumulate
+        self.encoder.spare_memory(config.train)
         self.num_features = self.encoder.num_features
         self.last_layer = First(self.encoder.num_last)
         self.projector = projector(self.encoder.num_last, model.projector_hidden, model.latent)

@@ -109,6 +109,11 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("whole numbers from 1 on with commas between, as in 1,10", _reads(counts), "probe.shots"),
     ("tsne or pca", ("tsne", "pca").__contains__, "probe.map"),
     ("auto, bf16 or fp32", ("auto", "bf16", "fp32").__contains__, "train.precision"),
+    (
+        "auto, true or false",
+        ("auto", "true", "false").__contains__,
+        "train.compile train.fused train.channels_last train.prefetch",
+    ),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
     ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),

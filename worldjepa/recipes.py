@@ -128,6 +128,9 @@ def _set(tree: Any, dotted: str, value: Any, source: str) -> None:
     if kind is float and isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)
+    # Where auto stands beside true and false, the option is text, which YAML does not read them as.
+    if isinstance(value, bool) and options()[dotted].default == "auto":
+        value = str(value).lower()
     try:
         if value is None or isinstance(value, bool) != (kind is bool):
             raise ValidationError

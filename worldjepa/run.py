@@ -28,6 +28,7 @@ FREE_OPTIONS = (
     "name", "run", "checkpoint", "collect.", "store.", "plan.", "probe.", "convert.", "export.", "monitor.",
     "env.protocol", "data.path", "images.root", "train.log_every", "train.evaluate", "train.checkpoint",
     "train.keep", "train.best", "train.device", "train.threads", "train.compile",
+    "train.fused", "train.channels_last", "train.prefetch", "train.recompute", "train.profile",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +17,19 @@ from tqdm import tqdm
 
 from .config import TrainConfig
 from .data.order import WHOLE, Part
-from .device import choose_device, choose_precision, on_device
-from .distributed import any_rank, convert_batchnorm, gather_objects, mean_over_ranks, rank, world_size
+from .device import choose_device, choose_precision, gains, lay_out, on_device
+from .distributed import (
+    any_rank,
+    convert_batchnorm,
+    gather_objects,
+    mean_over_ranks,
+    own_time,
+    rank,
+    world_size,
+)
 from .errors import UserError
+from .optimizer import build_optimizer, learning_rate, load_optimizer
+from .profiling import Profile, phase
 from .run import Run, load_into
 
 # Every n steps, and at the last: function(model in evaluation mode, step).
@@ -33,25 +43,6 @@ class Batches(Protocol):
     """Data: endless batches in an order that the seed fixes, from any of them on; or a rank's parts."""
 
     def batches(self, batch_size: int, seed: int, first: int = 0, part: Part = WHOLE) -> Iterator[Batch]: ...
-
-
-def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """At optimizer step 0 ≤ step < total: linear warm-up, then cosine to 0."""
-    warmup = max(1, round(config.warmup * total))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and kernels, none on biases, gains and the like (fewer than 2 axes)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
 def train(
@@ -77,42 +68,51 @@ def train(
     """
     device = choose_device(config)
     precision = choose_precision(config, device)
-    model.to(device).train()
+    lay_out(model, config, device).train()
     objective = _objective(model, config)
     optimizer = build_optimizer(model, config)
     step, total, best = _resume(model, optimizer, run)
     total = total or config.steps or steps_in(config, model, data, device, precision)
-    batches = on_device(data.batches(config.batch_size, config.seed, step, _part(config)), device)
+    batches = on_device(data.batches(config.batch_size, config.seed, step, _part(config)), config, device)
     saved = time.monotonic()
     with (
         _stop_requested() as stop,
         tqdm(
             total=total, initial=step, unit=" steps", desc="train", smoothing=0.05, disable=rank() > 0
         ) as bar,
+        Profile(model, run, device, precision) if config.profile else nullcontext() as profile,
     ):
         while step < total:
             began = time.perf_counter()
-            batch = next(batches)
+            with phase("data"):
+                batch = next(batches)
             loaded = time.perf_counter()
 
             rate = learning_rate(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             seed_step(config.seed, step)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logged = (step + 1) % config.log_every == 0 or step + 1 == total
+            autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+            with own_time(logged) as own, phase("forward"), autocast:
                 losses = objective(batch)
             optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            _check_finite(losses["loss"], norm, step + 1, batch, model, run)
-            optimizer.step()
+            with phase("backward"):
+                losses["loss"].backward()
+            with phase("clipping"):
+                norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+                _check_finite(losses["loss"], norm, step + 1, batch, model, run)
+            with phase("optimizer"):
+                optimizer.step()
             step += 1
+            seconds = time.perf_counter() - began
 
-            if step % config.log_every == 0 or step == total:
-                seconds = time.perf_counter() - began
+            if profile:
+                profile.step(step, seconds, batch)
+            if logged:
                 values = mean_over_ranks({f"train/{name}": value.item() for name, value in losses.items()})
                 rates = {"train/grad_norm": norm.item(), "train/lr": rate}
-                run.log(step, {**values, **rates, **_performance(batch, seconds, loaded - began)})
+                run.log(step, {**values, **rates, **_performance(batch, seconds, loaded - began, *own)})
                 bar.set_postfix(loss=f"{values['train/loss']:.3f}")
             bar.update()
             for every, function in callbacks:
@@ -150,7 +150,8 @@ def _objective(model: Any, config: TrainConfig) -> Callable[[Batch], Losses]:
     Buffers need no copying: they are the same on every rank."""
     if world_size() > 1:
         convert_batchnorm(model)
-    loss = torch.compile(model.loss) if config.compile else model.loss
+    device = next(model.parameters()).device
+    loss = torch.compile(model.loss) if gains(config, "compile", device) else model.loss
     if world_size() == 1:
         return loss
     return DistributedDataParallel(
@@ -180,7 +181,7 @@ def trial_steps(
     touched."""
     trial = copy.deepcopy(model)
     objective, optimizer = _objective(trial, config), build_optimizer(trial, config)
-    batches = on_device(data.batches(config.batch_size, config.seed, part=_part(config)), device)
+    batches = on_device(data.batches(config.batch_size, config.seed, part=_part(config)), config, device)
     for number, batch in enumerate(batches):
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             loss = objective(batch)["loss"]
@@ -237,7 +238,7 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tup
             continue
         load_into(model, weights, checkpoint)
         try:
-            optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(optimizer, state["optimizer"])
             step, total, best = int(state["step"]), int(state["total"]), float(state["best"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:100]
@@ -264,13 +265,17 @@ def _check_finite(loss: Tensor, norm: Tensor, step: int, batch: Batch, model: nn
     )
 
 
-def _performance(batch: Batch, seconds: float, data_seconds: float) -> dict[str, float]:
-    """Of all ranks together; and, where there are several, of the one that waits longest for its data."""
-    frames = world_size() * math.prod(batch["pixels"].shape[:-3])
-    shares = gather_objects(data_seconds / seconds)
-    values = {"perf/frames_per_second": frames / seconds, "perf/data_share": sum(shares) / len(shares)}
-    if len(shares) > 1:
-        values |= {"perf/data_share_max": max(shares), "perf/slowest_rank": shares.index(max(shares))}
+def _performance(batch: Batch, seconds: float, data_seconds: float, own: float = 0.0) -> dict[str, float]:
+    """Of all ranks together; and, where there are several, of each by itself: the frames that it reads and
+    sees in a second of its `own` forward and its reading, without waiting for others."""
+    frames = math.prod(batch["pixels"].shape[:-3])
+    told = gather_objects((data_seconds / seconds, frames / max(data_seconds + own, 1e-9)))
+    shares, speeds = zip(*told, strict=True)
+    together = len(told) * frames / seconds
+    values = {"perf/frames_per_second": together, "perf/data_share": sum(shares) / len(shares)}
+    if len(told) > 1:
+        values |= {f"perf/frames_per_second_rank_{r}": speed for r, speed in enumerate(speeds)}
+        values |= {"perf/data_share_max": max(shares), "perf/slowest_rank": speeds.index(min(speeds))}
     return values
 
 

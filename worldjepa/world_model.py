@@ -34,7 +34,7 @@ class WorldModel(nn.Module):
         self.image_size = config.env.image_size
         self.sigreg_weight = model.sigreg.weight
         self.encoder = Encoder(model.encoder, self.image_size)
-        self.encoder.parts = config.train.accumulate
+        self.encoder.spare_memory(config.train)
         self.projector = projector(self.encoder.num_features, model.projector_hidden, model.latent)
         width, hidden = model.predictor.width, model.predictor.action_hidden
         self.action_encoder = ActionEncoder(action_dim, self.frameskip, width, hidden)

@@ -9,7 +9,7 @@ import torch
 
 from ..config import Config
 from ..data.environments import make_env
-from ..trainer import choose_device, choose_precision
+from ..device import GAINS, choose_device, choose_precision, gains
 
 PACKAGES = (
     "numpy",
@@ -27,6 +27,7 @@ PACKAGES = (
 def run(config: Config) -> int:
     device = choose_device(config.train)
     precision = str(choose_precision(config.train, device)).removeprefix("torch.")
+    used = [option for option in sorted(set().union(*GAINS.values())) if gains(config.train, option, device)]
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -36,7 +37,7 @@ def run(config: Config) -> int:
         "worldjepa": importlib.metadata.version("worldjepa"),
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
-        "device": f"{device} ({name}), trains in {precision}",
+        "device": f"{device} ({name}), trains in {precision}, with {', '.join(used) or 'nothing more'}",
         "packages": ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES),
     }
     # Said before OpenGL is tried: a report without it is still a report.
