@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from worldjepa.config import Config, TrainConfig
+from worldjepa.device import choose_precision
+from worldjepa.optimizer import build_optimizer
 from worldjepa.sigreg import EppsPulley, SIGReg
-from worldjepa.trainer import build_optimizer, choose_precision
 from worldjepa.world_model import WorldModel
 
 T_MAX, KNOTS = 3.0, 17

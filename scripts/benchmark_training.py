@@ -19,19 +19,17 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from worldjepa.config import Config
 from worldjepa.lewm_weights import from_lewm
 from worldjepa.memory import keep_freed_memory
+from worldjepa.optimizer import build_optimizer
+from worldjepa.profiling import Profile, phase, profile_table
 from worldjepa.recipes import load_config
-from worldjepa.trainer import build_optimizer
 from worldjepa.world_model import WorldModel
 
 # Runs in the other interpreter, and answers a line for each line. Neither side imports the other.
@@ -103,20 +101,28 @@ class Step:
         self.config, self.optimizer = config, build_optimizer(self.model, config.train)
         self.frames, self.actions = torch.from_numpy(frames), torch.from_numpy(actions)
 
+    def batch(self, number: int) -> dict[str, Tensor]:
+        index = number % len(self.frames)
+        return {"pixels": self.frames[index], "action": self.actions[index]}
+
     def loss(self, number: int, bf16: bool) -> Tensor:
         self.model.sigreg.step.fill_(number)
-        batch = number % len(self.frames)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return self.model.loss({"pixels": self.frames[batch], "action": self.actions[batch]})["loss"]
+        with phase("data"):
+            batch = self.batch(number)
+        with phase("forward"), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return self.model.loss(batch)["loss"]
 
     def __call__(self, number: int, bf16: bool) -> tuple[float, float]:
         """Seconds, and the loss."""
         began = time.perf_counter()
         loss = self.loss(number, bf16)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        with phase("backward"):
+            loss.backward()
+        with phase("clipping"):
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        with phase("optimizer"):
+            self.optimizer.step()
         value = loss.item()
         return time.perf_counter() - began, value
 
@@ -193,98 +199,21 @@ def against_peer(python: str, threads: int, rounds: int, steps: int) -> None:
     print(f"apart by {100 * np.median(apart):.3f} % (median), {100 * apart.max():.3f} % at most")
 
 
-def matmul_rate(dtype: torch.dtype) -> float:
-    """The most floating-point operations a second of a product of two square matrices."""
-    a, b = torch.randn(2, 2048, 2048).to(dtype)
-    seconds = []
-    for _ in range(8):
-        began = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - began)
-    return 2 * 2048**3 / min(seconds)
-
-
-# Kinds of operations, by beginnings of their names; the first that fits counts.
-KINDS = {
-    "convolutions": ("aten::mkldnn_convolution", "aten::convolution"),
-    "attention": ("aten::_scaled_dot", "aten::_softmax", "aten::bmm"),
-    "matrix products": ("aten::mm", "aten::addmm", "mkldnn::_linear"),
-    "norms": ("aten::native_batch_norm", "aten::native_layer_norm"),
-    "GELU, SiLU, ReLU": ("aten::gelu", "aten::silu", "aten::relu", "aten::threshold", "aten::clamp_min"),
-    "copies and casts": ("aten::copy_", "aten::cat", "aten::fill_"),
-    "everything else": ("",),
-}
-
-
-def milliseconds(call: Callable[[], object], repeats: int) -> float:
-    call()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - began))
-    return min(times)
-
-
-def where_time_goes(recipe: str, batch: int, bf16: bool, repeats: int) -> None:
-    """Print the step's share of the matmul rate, its parts, each by itself, and its operations by kind."""
+def where_time_goes(recipe: str, batch: int, bf16: bool, rounds: int) -> None:
+    """Print the step's share of the matmul rate, and what its parts and kinds of operations take."""
     config = load_config(recipe)
     draw, size = np.random.default_rng(0), config.env.image_size
     frames = draw.integers(0, 256, (1, batch, 4, size, size, 3), np.uint8)
     step = Step(config, frames, draw.standard_normal((1, batch, 3, 10)).astype(np.float32))
-    model, total = step.model, milliseconds(lambda: step(0, bf16), repeats)
-    name = "bfloat16" if bf16 else "float32"
-    rate = matmul_rate(torch.bfloat16 if bf16 else torch.float32)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        # Under autocast, since torch does not count what its fused attention does on a CPU.
-        step.loss(0, True)
-    # A backward multiplies twice as much as its forward.
-    work = 3 * counter.get_total_flops()
-    print(f"\n{recipe}, batch {batch} × 4 at {size} px, {name}: {total:.1f} ms a step; ", end="")
-    share = 1e5 * work / total / rate
-    print(f"{work / 1e9:.1f} GFLOP, {share:.0f} % of the {rate / 1e9:.0f} GFLOP/s of a large product")
-
-    def autocast() -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
-
-    with autocast():
-        z = model.encode(step.frames[0]).detach().requires_grad_()
-    parts: dict[str, Callable[[], Tensor]] = {
-        "encoder and projector": lambda: model.encode(step.frames[0]),
-        "predictor and its loss": lambda: model.prediction_error(z, step.actions[0]),
-        "SIGReg": lambda: model.sigreg(z.transpose(0, 1)),
-    }
-    row = "  {:<24}{:>9.1f}{:>10.1f}".format
-    print("  part                      forward  backward")
-    for part, call in parts.items():
-        print(row(part, *forward_and_backward(call, autocast, repeats)))
-    clip = milliseconds(lambda: nn.utils.clip_grad_norm_(model.parameters(), 1.0), repeats)
-    print(f"  {'clipping':<24}{clip:>9.1f}")
-    print(f"  {'optimizer':<24}{milliseconds(step.optimizer.step, repeats):>9.1f}")
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        step(2, bf16)
-    sums = dict.fromkeys(KINDS, 0.0)
-    for event in profiler.key_averages():
-        kind = next(kind for kind, names in KINDS.items() if event.key.startswith(names))
-        sums[kind] += event.self_cpu_time_total
-    whole = sum(sums.values())
-    print("  by operation:", ", ".join(f"{kind} {100 * us / whole:.0f} %" for kind, us in sums.items()))
-
-
-def forward_and_backward(
-    call: Callable[[], Tensor], autocast: Callable[[], torch.autocast], repeats: int
-) -> tuple[float, float]:
-    """Least milliseconds of a part's forward and of its backward."""
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        with autocast():
-            output = call()
-        between = time.perf_counter()
-        output.backward(torch.ones_like(output))
-        times.append((1e3 * (between - began), 1e3 * (time.perf_counter() - between)))
-    forward, backward = zip(*times[1:], strict=True)
-    return min(forward), min(backward)
+    profile = Profile(step.model, None, torch.device("cpu"), torch.bfloat16 if bf16 else torch.float32)
+    profile.untimed, profile.timed, profile.profiled = 1, rounds, rounds
+    number = 0
+    with profile:
+        while profile.values is None:
+            seconds, _ = step(number, bf16)
+            number += 1
+            profile.step(number, seconds, step.batch(0))
+    print(f"\n{recipe}, batch {batch} × 4 at {size} px. {profile_table(profile.values)}")
 
 
 def main() -> None:
@@ -303,8 +232,8 @@ def main() -> None:
     if options.peer_python:
         against_peer(options.peer_python, options.threads, options.rounds, options.steps)
     for bf16 in (False, True):
-        where_time_goes("reacher_gpu", BATCH, bf16, max(1, options.rounds // 2))
-        where_time_goes("reacher", 128, bf16, 2 * options.rounds)
+        where_time_goes("reacher_gpu", BATCH, bf16, options.rounds)
+        where_time_goes("reacher", 128, bf16, options.rounds)
 
 
 if __name__ == "__main__":
