@@ -12,6 +12,7 @@ import pytest
 from monitored import monitored
 
 from worldjepa.cli import VERBS, main
+from worldjepa.config import Config
 from worldjepa.options import describe, options
 from worldjepa.recipes import load_config, recipes, to_yaml
 
@@ -232,6 +233,22 @@ def test_a_second_run_of_each_skips_what_is_done(
 
     assert [(p.stat().st_mtime_ns, p.stat().st_ino) for p in files] == before
     assert (folder / "runs/smoke/metrics.jsonl").read_text() == metrics
+
+
+def test_monitor_takes_a_run_or_a_folder_of_runs(
+    line: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def show(config: Config) -> int:
+        shown.append(config.run)
+        return 0
+
+    monkeypatch.setattr("worldjepa.commands.monitor.run", show)
+    monkeypatch.chdir(line[0])
+    for words in (["runs/smoke"], ["runs"], ["run=runs"], ["smoke"]):
+        assert main(["monitor", *words]) == 0
+    assert shown == ["runs/smoke", "runs", "runs", "runs/smoke"]
 
 
 def test_doctor_tells_what_a_report_needs(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from worldjepa.data.windows import Windows
 from worldjepa.distributed import global_mean, process_group, rank
 from worldjepa.errors import UserError
 from worldjepa.image_jepa import ImageJEPA
+from worldjepa.profiling import Profile
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
 from worldjepa.trainer import train
@@ -129,7 +130,8 @@ def as_rank(number: int, world: int, port: int, folder: str) -> None:
         run = Run.create_or_open(load_config("smoke", [f"run={root}/slow"])) if number == 0 else None
         torch.distributed.barrier()
         run = run or Run(root / "slow")
-        train(Slow(), data, options(steps=5, batch_size=2 * world), run)
+        Profile.untimed = Profile.timed = Profile.warming = Profile.profiled = 1
+        train(Slow(), data, options(steps=5, batch_size=2 * world, profile=True), run)
         run.close()
         wrong = options(batch_size=15)
         model, data, run = job("world_model", root / "begun-alone", dots, "float64")
@@ -274,6 +276,13 @@ def test_a_world_size_without_a_rank_is_refused(monkeypatch: pytest.MonkeyPatch)
         process_group(),
     ):
         pytest.fail("entered")
+
+
+def test_every_rank_leaves_a_trace_and_the_first_the_table(together: Path) -> None:
+    values = json.loads((together / "slow" / "evaluation" / "profile.json").read_text())
+    traces = sorted(path.name.split(".")[0] for path in (together / "slow" / "profile").iterdir())
+    assert traces == [f"rank_{number}" for number in range(values["processes"])]
+    assert values["seconds"] > 0.2
 
 
 # The command

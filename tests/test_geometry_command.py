@@ -21,6 +21,13 @@ def runs(smoke_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return {name: shutil.copytree(path, folder / name, ignore=kept) for name, path in smoke_runs.items()}
 
 
+@pytest.fixture(scope="module")
+def smoke(runs: dict[str, Path], tiny_data: Path) -> Path:
+    """The geometry.json of the world model."""
+    geometry(runs["smoke"], f"data.path={tiny_data}")
+    return runs["smoke"] / "evaluation" / "geometry.json"
+
+
 def geometry(run: Path, *words: str) -> dict:
     assert main(["geometry", str(run), *words]) == 0
     return json.loads((run / "evaluation" / "geometry.json").read_text())
@@ -63,35 +70,34 @@ def test_of_an_image_encoder_what_makes_sense_is_told(
 
 
 def test_a_second_call_prints_and_other_options_measure_anew(
-    runs: dict[str, Path], tiny_data: Path, capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = f"data.path={tiny_data}"
-    geometry(runs["smoke"], data)
-    first, files = capsys.readouterr().out, sorted(runs["smoke"].rglob("geometry.[jn]*"))
+    run = runs["images_smoke"]
+    geometry(run)
+    first, files = capsys.readouterr().out, sorted([*run.rglob("geometry.[jn]*"), *run.glob("events*")])
     before = [(path.stat().st_mtime_ns, path.read_bytes()) for path in files]
-    events = len(list(runs["smoke"].glob("events*")))
-    geometry(runs["smoke"], data)
+    geometry(run)
     assert capsys.readouterr().out == first
+    assert sorted([*run.rglob("geometry.[jn]*"), *run.glob("events*")]) == files
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files] == before
-    assert len(list(runs["smoke"].glob("events*"))) == events
-    assert geometry(runs["smoke"], data, "geometry.frames=30")["frames"] == 30
+    assert geometry(run, "geometry.frames=30")["frames"] == 30
 
 
-def test_figures_are_drawn_from_the_files_alone(runs: dict[str, Path], tiny_data: Path) -> None:
-    geometry(runs["smoke"], f"data.path={tiny_data}")
-    path = runs["smoke"] / "evaluation" / "geometry.json"
-    results = json.loads(path.read_text())
-    for name in ("geometry.png", "geometry_map.png"):
-        assert np.array(Image.open(path.with_name(name))).std() > 10
+def test_figures_are_drawn_from_the_files_alone(smoke: Path, tmp_path: Path) -> None:
+    for name in ("geometry.json", "geometry.npz"):
+        shutil.copy(smoke.with_name(name), tmp_path)
     verdict = "Collapsed from step 400 on: at step 800 held-out latents have RankMe 1.2 of 16."
-    path.write_text(json.dumps(results | {"verdict": verdict}))
-    red = np.array(Image.open(geometry_figures(path)[0]))[:60, ..., :3].astype(int)
-    assert (red[..., 0] - red[..., 2] > 80).sum() > 200, "the verdict stands above in another colour"
-    path.write_text(json.dumps(results))
+    path = tmp_path / "geometry.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"verdict": verdict}))
+    named, mapped = (np.array(Image.open(p))[..., :3].astype(int) for p in geometry_figures(path))
+    assert mapped.std() > 10
+    plain = np.array(Image.open(smoke.with_name("geometry.png")))[..., :3].astype(int)
+    in_colour = [(picture[:25, ..., 0] - picture[:25, ..., 2] > 80).sum() for picture in (named, plain)]
+    assert in_colour[0] > 200 > in_colour[1], "the verdict stands above in a colour of its own"
 
 
-def test_the_table_is_markdown_that_ends_with_the_verdict(runs: dict[str, Path], tiny_data: Path) -> None:
-    results = geometry(runs["smoke"], f"data.path={tiny_data}")
+def test_the_table_is_markdown_that_ends_with_the_verdict(smoke: Path) -> None:
+    results = json.loads(smoke.read_text())
     table = geometry_table(results)
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines}) == 1

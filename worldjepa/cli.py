@@ -81,7 +81,7 @@ VERBS = {
         ("run", "checkpoint", "data.path", "decode.", "train.device", "train.threads"),
     ),
     "geometry": Verb(
-        "the shape of the latents: rank, spectrum, Gaussianity, straightness, distances, maps",
+        "the shape of the latents: rank, spectrum, Gaussianity, straightness, maps",
         ("run", "checkpoint", "data.path", "images.root", "geometry.", "train.device", "train.threads"),
     ),
     "convert": Verb(
@@ -150,7 +150,7 @@ def _command(verb: str, arguments: list[str]) -> int:
     what = words.pop(0) if words and "=" not in words[0] else None
     if parts and what is not None and _is_data(what):
         what, words = None, [f"data.path={what}", *words]
-    if verb == "monitor" and what is not None and _is_data(what):
+    if verb == "monitor" and what is not None and any(Path(what).glob("*/config.yaml")):
         # A folder of runs, to compare them.
         what, words = None, [f"run={what}", *words]
     config = load_config(what, words)
@@ -172,7 +172,7 @@ def _part(verb: str, words: list[str]) -> str:
 
 
 def _is_data(what: str) -> bool:
-    """Whether WHAT is a folder or file of another kind, as of data: no recipe, YAML file or run folder."""
+    """Whether WHAT is a data folder or file, not a recipe, YAML file or run folder."""
     path = Path(what)
     if path.is_dir():
         return not (path / "config.yaml").is_file() and what not in recipes()

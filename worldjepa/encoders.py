@@ -229,7 +229,7 @@ class Encoder(nn.Module):
         # By rows of pixels and channels together: over three channels at a time it takes five times as long.
         rows = frames.expand(-1, -1, -1, 3).reshape(batch, height, 3 * width).to(self.mean.dtype)
         mean, std = (value.flatten().repeat(width) for value in (self.mean, self.std))
-        return ((rows - mean) / std).view(batch, height, width, 3).permute(0, 3, 1, 2)
+        return (rows - mean).div_(std).view(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def _features(self, frames: Tensor) -> Tensor:
         # In half precision on a CPU torch's fused attention takes three times as long as doing it in steps.

@@ -18,7 +18,7 @@ from ..options import leaves
 from ..run import FREE_OPTIONS, Run
 from .gaussianity import random_basis
 from .image_probes import fit
-from .verdict import Judge, verdict
+from .verdict import Judge, failure, verdict
 
 # TensorBoard's page "custom scalars": what belongs in one chart, by regular expressions of tags.
 LAYOUT = {
@@ -119,12 +119,14 @@ def tell(run: Run, words: str, step: int) -> None:
 
 
 def conclude(run: Run) -> str:
-    """The verdict on a run whose training ends, said in TensorBoard too."""
-    words = verdict(run)
-    step = max((int(row["step"]) for row in run.metrics()), default=0)
-    tell(run, words, step)
-    if words.startswith("Diverged"):
+    """The verdict on a run whose training ends, for whoever started it; in TensorBoard too, where no
+    evaluation can have said it."""
+    words, step = verdict(run), max((int(row["step"]) for row in run.metrics()), default=0)
+    if failure(run, step):
         run.writer.add_scalar("train/diverged", 1, step)
+        tell(run, words, step)
+    elif not words:
+        tell(run, words, step)
     return words
 
 

@@ -76,7 +76,7 @@ def _depths(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     count = len(next(iter(next(iter(curves.values())).values())))
     depths = sorted({0, 1, 2, 3, 5, 8, count - 1} & set(range(count)))
     rows = [
-        [f"{task}: {name}", *(f"{rows[depth]['r2']:.3f}" for depth in depths)]
+        [f"{task}: {name.replace('mlp', 'MLP')}", *(f"{rows[depth]['r2']:.3f}" for depth in depths)]
         for task, curve in curves.items()
         for name, rows in curve.items()
     ]
