@@ -76,7 +76,7 @@ FILMS = (
 PLAN_CAPTIONS = {".png": "Share of held-out goals reached, with Wilson 95% intervals.", ".gif": FILMS}
 PROBE_CAPTIONS = {
     "probe.png": "R² of probes on held-out episodes, by what they read from; 0 is no better than the mean.",
-    "probe_depth.png": "The same from latents imagined ever farther ahead, beside those of the frames then seen.",
+    "probe_depth.png": "The same from latents imagined ever farther ahead, and from those then seen.",
 }
 SURPRISE_CAPTIONS = {
     ".png": "Error of the predicted next latent along held-out episodes, disturbed at one frame and not."
