@@ -108,7 +108,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["trane"],
-            "trane: no such command; they are collect, data, train, plan, probe, surprise, geometry, decode, "
+            "trane: no such command; they are collect, data, train, plan, probe, surprise, decode, geometry, "
             "convert, export, report, monitor, doctor",
         ),
         (["smoke", "train"], "smoke: no such command"),
