@@ -20,7 +20,9 @@ from worldjepa.run import Run
 from worldjepa.world_model import WorldModel
 
 Refused = Callable[..., str]
-BEGUN = ("runs", "runs/new", "runs/new/config.yaml", "runs/new/metrics.jsonl")
+BEGUN = (
+    "runs", "runs/new", "runs/new/config.yaml", "runs/new/about.json", "runs/new/metrics.jsonl"
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .figures import INK, QUIET, save
+from .tables import markdown
 
 ACCENT = "#c8553d"
 NOTE = (
@@ -44,16 +45,9 @@ def geometry_table(results: dict[str, Any]) -> str:
         ]
     kind = "images" if "classes" in results else "frames"
     head = (f"{results['frames']} held-out {kind}", "latents", "N(0, I)")
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-
-    def line(cells: tuple[str, ...]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        return "| " + " | ".join([first[0].ljust(first[1]), *(c.rjust(w) for c, w in others)]) + " |"
-
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
     notes = [NOTE] if "straightness" in results else []
     notes += [f"**{results['verdict']}**"] if results["verdict"] else []
-    return "\n\n".join(["\n".join([line(head), rule, *map(line, rows)]), *notes])
+    return "\n\n".join([markdown(head, rows), *notes])
 
 
 def geometry_figures(path: Path) -> list[Path]:
