@@ -100,7 +100,9 @@ def test_requests_that_go_up_evenly_or_not(folder: Path, step: int):
 
 
 def test_data_larger_than_what_stays_mapped_read_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("worldjepa.data.shards.LARGE_BYTES", 1000)
     monkeypatch.setattr("worldjepa.data.shards.MAPPED_BYTES", 1000)
+    monkeypatch.setattr("worldjepa.data.shards.AROUND_BYTES", 0)
     store, released = Store(folder), []
     for shard in store.shards:
         monkeypatch.setattr(shard, "release", lambda shard=shard: released.append(Shard.release(shard)))

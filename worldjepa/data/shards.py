@@ -23,9 +23,11 @@ from .compression import filters
 from .provenance import SCHEMA, Origin, checksum, describe, made_here
 
 PER_EPISODE = ("ep_len", "ep_offset")
-# Mapped pages count as this process's memory once they are read. Of larger data they are let go each time
-# that so many bytes were read; it costs a fault when they are read again, no access to the disk.
-MAPPED_BYTES = 1 << 30
+# Mapped pages count as this process's memory once they are read. Of data larger than this they are let go
+# each time that so many may have been mapped; it costs a fault when they are read again, no access to the disk.
+LARGE_BYTES, MAPPED_BYTES = 1 << 30, 1 << 28
+# What the system maps around a page that is read, where it lies in the page cache.
+AROUND_BYTES = 1 << 16
 
 
 def write_shard(
@@ -217,8 +219,8 @@ class Store:
         self.lengths = np.concatenate([shard.lengths for shard in self.shards])
         self._shard_of = np.repeat(np.arange(len(self.shards)), [len(s.lengths) for s in self.shards])
         self._offset_of = np.concatenate([shard.offsets for shard in self.shards])
-        self._large = sum(file.stat().st_size for file in files) > MAPPED_BYTES
-        self._read_bytes = 0
+        self._large = sum(file.stat().st_size for file in files) > LARGE_BYTES
+        self._mapped_bytes = 0
 
     def gather(self, column: str, episodes: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Rows of a column, all of whose numbers are finite.
@@ -268,9 +270,9 @@ class Store:
                 raise UserError(
                     f"{self.shards[index].path}: column {column} can't be read ({reason})"
                 ) from None
-        self._read_bytes += result.nbytes
-        if self._large and self._read_bytes > MAPPED_BYTES:
-            self._read_bytes = 0
+        self._mapped_bytes += result.nbytes + rows.size * AROUND_BYTES
+        if self._large and self._mapped_bytes > MAPPED_BYTES:
+            self._mapped_bytes = 0
             for shard in self.shards:
                 shard.release()
         return result
