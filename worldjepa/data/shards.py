@@ -24,7 +24,7 @@ from .provenance import SCHEMA, Origin, checksum, describe, made_here
 
 PER_EPISODE = ("ep_len", "ep_offset")
 # Mapped pages count as this process's memory once they are read. Of data larger than this they are let go
-# each time that so many may have been mapped; it costs a fault when they are read again, no access to the disk.
+# each time that so many may have been mapped; read again they cost a fault, and no access to the disk.
 LARGE_BYTES, MAPPED_BYTES = 1 << 30, 1 << 28
 # What the system maps around a page that is read, where it lies in the page cache.
 AROUND_BYTES = 1 << 16
