@@ -16,7 +16,8 @@ ALLOWED = {
     "notation": set(),
     "limits": {"errors", "config", "options", "protocols", "notation"},
     "recipes": {"errors", "config", "options", "limits", "protocols"},
-    "distributed": {"errors", "config"},
+    "fresh_store": {"errors"},
+    "distributed": {"errors", "config", "fresh_store"},
 }
 CORE = set(ALLOWED)
 ALLOWED["harmonics"] = set()

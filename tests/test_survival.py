@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(folder: Path, data: Path, processes: int, steps: int) -> subprocess.Popen:
-    """A job that saves as good as every step, in a process group of its own."""
+    """A job that saves as good as every step."""
     launcher = "-m torch.distributed.run --standalone --max-restarts=1000 --monitor-interval=0.1"
     words = (
         "train.evaluate_goals=0 train.threads=1 train.log_every=1 train.evaluate_every=1000 "
@@ -33,7 +34,6 @@ def start(folder: Path, data: Path, processes: int, steps: int) -> subprocess.Po
         [sys.executable, *command, f"data.path={data}", f"run={folder}", *words.split()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
 
 
@@ -48,6 +48,15 @@ def workers(launcher: int) -> list[int]:
         if int(fields[1]) == launcher and fields[0] != "Z":
             found.append(int(path.parent.name))
     return found
+
+
+def end(job: subprocess.Popen) -> None:
+    """Kills what is left of a job: torchrun gives each worker a session of its own."""
+    if job.poll() is None:
+        for process in [job.pid, *workers(job.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    job.wait()
 
 
 def steps_made(folder: Path) -> int:
@@ -80,9 +89,7 @@ def run_to_the_end(
                 except ProcessLookupError:
                     continue
     finally:
-        if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
+        end(job)
     assert job.returncode == 0
     rows = [row for row in Run(folder).metrics() if "train/loss" in row]
     assert [row["step"] for row in rows] == list(range(1, steps + 1)), "each step is there once"
@@ -100,11 +107,9 @@ def test_a_job_whose_process_is_killed_ends_as_an_undisturbed_one(
             assert job.poll() is None
             time.sleep(0.02)
         os.kill(workers(job.pid)[-1], signal.SIGKILL)
-        assert job.wait(120) == 0
+        assert job.wait(240) == 0
     finally:
-        if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
+        end(job)
     last = [row["train/loss"] for row in Run(tmp_path / "killed").metrics() if "train/loss" in row][-1]
     assert last == pytest.approx(expected, rel=1e-5)
 

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .errors import UserError
+from .fresh_store import fresh_store
 
 T = TypeVar("T")
 
@@ -57,7 +58,11 @@ def process_group() -> Iterator[None]:
         raise UserError(f"WORLD_SIZE is set, {missing[0]} is not: start with torchrun, or unset WORLD_SIZE")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    store, own, ranks = next(dist.rendezvous("env://"))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = fresh_store(store, own, ranks)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=own, world_size=ranks)
     try:
         yield
     finally:

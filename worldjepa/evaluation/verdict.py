@@ -17,6 +17,8 @@ from ..run import Run
 from ..sigreg import EppsPulley
 
 FACTOR = 10.0
+# What SIGReg multiplies its divergence by, whatever the batch.
+REFERENCE_BATCH = 128
 # Steps after which the running statistics of the BatchNorms, by which latents are evaluated, mean something.
 SETTLED = 100
 # Of which objectives latents should have what; those of others (frozen, decoder, supervised) are free.
@@ -77,8 +79,11 @@ class Judge:
 
 
 def constant_latents(config: SIGRegConfig) -> float:
-    """SIGReg of latents that are all 0, at any batch size."""
-    return float(EppsPulley(config.t_max, config.knots)(torch.zeros(2, dtype=torch.float64), 128))
+    """SIGReg of latents that are all 0, at any batch size: their φ_N is 1. No sum over ranks is taken, since
+    a rank may ask for it when others are gone."""
+    test = EppsPulley(config.t_max, config.knots)
+    _, target, weight = test.quadrature(torch.empty(0, dtype=torch.float64))
+    return REFERENCE_BATCH * float((weight * (1 - target).square()).sum())
 
 
 def failure(run: Run, step: int) -> str:
