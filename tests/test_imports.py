@@ -15,7 +15,8 @@ ALLOWED = {
     "protocols": set(),
     "notation": set(),
     "limits": {"errors", "config", "options", "protocols", "notation"},
-    "recipes": {"errors", "config", "options", "limits", "protocols"},
+    "pretrained": set(),
+    "recipes": {"errors", "config", "options", "limits", "pretrained", "protocols"},
     "fresh_store": {"errors"},
     "distributed": {"errors", "config", "fresh_store"},
 }

@@ -8,6 +8,7 @@ import pytest
 from monitored import monitored
 
 from worldjepa.cli import main
+from worldjepa.pretrained import pretrained
 from worldjepa.recipes import load_config, recipes
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +26,11 @@ def commands(block: str) -> list[list[str]]:
 
 def in_small(text: str) -> str:
     """The same with the recipes that take seconds; reacher_gpu and other names stay."""
-    return re.sub(r"\bimages_cpu\b", "images_smoke", re.sub(r"\breacher\b", "smoke", text))
+    few = "collect.episodes=2 plan.goals=4 plan.bound_goals=1 plan.videos=1"
+    text = re.sub(r"\breacher\b(?!-pretrained)", "smoke", text).replace(
+        "reacher-pretrained", f"reacher-pretrained {few}"
+    )
+    return re.sub(r"\bimages_cpu\b", "images_smoke", text)
 
 
 def targets() -> set[str]:
@@ -71,7 +76,7 @@ def test_what_would_run_in_full_is_possible() -> None:
     for kind, block in BLOCKS:
         for words in commands(block) if kind == "sh" else []:
             if words[0] == "worldjepa" and len(words) > 2:
-                what = [words[2]] if words[2] in recipes() else []
+                what = [words[2]] if words[2] in (*recipes(), *pretrained()) else []
                 assert load_config(*what or [None], [w for w in words[2:] if "=" in w])
 
 

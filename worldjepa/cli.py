@@ -11,9 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from .config import Config
 from .envs.rendering import OpenGLUnavailable
 from .errors import UserError
 from .options import describe
+from .pretrained import SUFFIX, pretrained, unpack
 from .recipes import load_config, recipes, to_yaml
 
 
@@ -160,7 +162,18 @@ def _command(verb: str, arguments: list[str]) -> int:
     if not sys.stderr.isatty():
         # Without a terminal a progress bar is a line of a log; tqdm reads this when it is imported.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
+    if what in pretrained():
+        _prepare(what, verb, config)
     return importlib.import_module(f"worldjepa.commands.{verb}").run(config, *parts)
+
+
+def _prepare(what: str, verb: str, config: Config) -> None:
+    """What a command on a model that comes with the package needs: its run folder, and new data."""
+    if verb == "train":
+        raise UserError(f"{what}: is trained; `worldjepa train {what.removesuffix(SUFFIX)}` trains another")
+    unpack(what, Path(config.run))
+    if "data.path" in VERBS[verb].options and not Path(config.data.path).exists():
+        importlib.import_module("worldjepa.commands.collect").run(config)
 
 
 def _part(verb: str, words: list[str]) -> str:
@@ -175,7 +188,7 @@ def _is_data(what: str) -> bool:
     """Whether WHAT is a data folder or file, not a recipe, YAML file or run folder."""
     path = Path(what)
     if path.is_dir():
-        return not (path / "config.yaml").is_file() and what not in recipes()
+        return not (path / "config.yaml").is_file() and what not in (*recipes(), *pretrained())
     # What is not there but reads like a path, too: then it is the data that are missed.
     return path.suffix not in (".yaml", ".yml") and (
         path.suffix == ".h5" or path.is_file() or len(path.parts) > 1
@@ -213,6 +226,7 @@ def _usage(verb: str) -> str:
 def _what() -> list[str]:
     return textwrap.wrap(
         f"WHAT is a recipe ({', '.join(recipes())}), a YAML file, or a run folder; without it, the defaults. "
+        f"{', '.join(pretrained())} comes trained, in the package. "
         "--show prints the configuration that results, and stops.",
         _columns(),
     )

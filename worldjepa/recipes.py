@@ -16,6 +16,7 @@ from .config import Config
 from .errors import UserError
 from .limits import validate
 from .options import leaves, options
+from .pretrained import configuration, pretrained
 from .protocols import PROTOCOLS
 
 
@@ -30,7 +31,8 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
     """Defaults, then what `what` says, then `overrides`.
 
     Args:
-        what: a recipe's name, a YAML file, or a run folder (its config.yaml); None: the defaults alone.
+        what: a recipe's name, a model that comes with the package, a YAML file, or a run folder (its
+            config.yaml); None: the defaults alone.
         overrides: "dotted.name=value".
 
     Raises:
@@ -71,10 +73,12 @@ def _find(what: str) -> tuple[str, str, Path | None]:
         return str(path / "config.yaml"), _text(path / "config.yaml"), path
     if what in recipes():
         return f"recipe {what}", (files("worldjepa.configs") / f"{what}.yaml").read_text("utf-8"), None
+    if what in pretrained():
+        return what, configuration(what), None
     if path.is_dir():
         raise UserError(f"{what}: not a run folder (it has no config.yaml)")
     if not path.is_file():
-        close = difflib.get_close_matches(what, recipes(), 1)
+        close = difflib.get_close_matches(what, [*recipes(), *pretrained()], 1)
         hint = f"did you mean {close[0]}?" if close else f"the recipes are {', '.join(recipes())}"
         raise UserError(f"{what}: no such recipe, YAML file or run folder; {hint}")
     return str(path), _text(path), None
