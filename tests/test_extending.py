@@ -29,7 +29,7 @@ SECTIONS = {
     part.split("\n", 1)[0]: BLOCK.findall(part) for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
 }
 # What a command is given besides, here: one worker is started faster than two.
-BESIDE = {"collect": ["collect.workers=1"], "train": ["train.threads=1"]}
+BESIDE = {"collect": ["collect.workers=1"]}
 
 
 @pytest.fixture(autouse=True)
@@ -162,11 +162,11 @@ def test_an_encoder_is_named_on_the_command_line_and_trained(monkeypatch: pytest
     losses("runs/points")
     assert Run("runs/points").config.model.encoder.name == "points"
     model = worldjepa.load("runs/points")
-    encoder = model.encoder.backbone.double()
+    encoder = model.encoder.backbone
     assert type(encoder).__name__ == "Points"
     assert model.encoder.num_features == 128
     # Moved to the right a picture's features move in width and stay in height, where no edge is near.
-    spot = torch.zeros(2, 3, 64, 64, dtype=torch.float64)
+    spot = torch.zeros(2, 3, 64, 64)
     spot[0, :, 28:34, 20:26] = spot[1, :, 28:34, 40:46] = 3
     with torch.no_grad():
         moved = (encoder(spot)[1] - encoder(spot)[0]).abs()
