@@ -1,4 +1,4 @@
-"""What GitHub reads: the workflow runs what a fresh clone has to pass; the forms ask for what a report needs."""
+"""What GitHub reads: a workflow that runs what a fresh clone has to pass, forms that ask for what helps."""
 
 import re
 import tomllib
