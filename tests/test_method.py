@@ -1,9 +1,10 @@
-"""docs/method.md: what it links to is there, the lines that it shows are the code's, and so are its numbers."""
+"""docs/method.md: what it links to is there; the lines that it shows and its numbers are the code's."""
 
 import ast
 import inspect
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,9 @@ def source_of(text: str, name: str) -> str | None:
     return ast.get_source_segment(text, node)
 
 
-def lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines()]
+def flush(code: str) -> str:
+    """The same lines without what they are indented by."""
+    return "\n".join(line.strip() for line in code.splitlines())
 
 
 def test_a_name_is_found_where_it_is_and_not_elsewhere() -> None:
@@ -63,7 +65,7 @@ def test_every_link_to_code_names_what_it_links_to() -> None:
 
 
 def test_every_equation_is_followed_by_its_code() -> None:
-    for equation, following in zip(PARAGRAPHS, PARAGRAPHS[1:], strict=False):
+    for equation, following in pairwise(PARAGRAPHS):
         if equation.startswith("$$"):
             assert equation.endswith("$$")
             assert following.startswith("$$") or LINK.match(following), equation
@@ -71,13 +73,12 @@ def test_every_equation_is_followed_by_its_code() -> None:
 
 
 def test_the_lines_shown_are_lines_of_what_is_linked_above_them() -> None:
-    blocks = [(above, CODE.fullmatch(block)) for above, block in zip(PARAGRAPHS, PARAGRAPHS[1:], strict=False)]
+    blocks = [(above, CODE.fullmatch(block)) for above, block in pairwise(PARAGRAPHS)]
     shown = [(above, match[1]) for above, match in blocks if match]
     assert len(shown) == PAGE.count("```python")
     for above, block in shown:
-        sources = [source_of((DOCS / path).read_text("utf-8"), name) or "" for _, name, path in LINK.findall(above)]
-        wanted = "\n".join(lines(block))
-        assert any(wanted in "\n".join(lines(source)) for source in sources), block
+        sources = [source_of((DOCS / path).read_text("utf-8"), name) for _, name, path in LINK.findall(above)]
+        assert any(flush(block) in flush(source or "") for source in sources), block
 
 
 @pytest.mark.parametrize("spoilt", [r"\\[^A-Za-z]", r"[)}\]\s]_", r"\*", "<", r"\|"])

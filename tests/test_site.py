@@ -1,4 +1,4 @@
-"""The pages of docs/ as a site: every page is in mkdocs.yml, every link leads on, and the API's modules exist."""
+"""The pages of docs/ as a site: each is in mkdocs.yml, links lead on, and the modules of the API exist."""
 
 import importlib
 import re
