@@ -6,10 +6,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DOCS := .venv/.docs
 # Debian's package dataset-fashion-mnist; without it scikit-learn's digits serve.
 IMAGES := $(if $(wildcard /usr/share/datasets/fashion-mnist),,run=runs/images_digits images.data=digits)
 
-.PHONY: help demo images images-table test test-slow test-peer lint clean
+.PHONY: help demo images images-table test test-slow test-peer lint docs clean
 
 help:
 	@echo 'make demo       collect, train, probe and plan on reacher: about 12 minutes on two cores'
@@ -19,6 +20,7 @@ help:
 	@echo 'make test-slow  the long ones'
 	@echo 'make test-peer  files to and from stable-worldmodel: PEER_PYTHON names an interpreter that has it'
 	@echo 'make lint       ruff and mypy'
+	@echo 'make docs       the pages of docs/ and the API as a site, in site/'
 	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
 
 demo: $(INSTALLED)
@@ -50,6 +52,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Links from the pages to code lead to copies of it.
+docs: $(DOCS)
+	$(BIN)/mkdocs build --strict
+	tar -c --exclude=__pycache__ worldjepa envs configs scripts tests *.md *.toml Makefile LICENSE | tar -x -C site
+
 # The stamp is written last: an installation that fails half-way is taken up again. setuptools is installed, in its
 # tested version too, rather than fetched into an isolated build.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -62,5 +69,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -115,6 +115,7 @@ def test_what_each_target_runs(project: Path) -> None:
     assert recipe("test") == ["pytest --numprocesses 2 --dist loadfile"]
     assert recipe("test-slow") == ["pytest -m slow"]
     assert recipe("lint") == ["ruff check .", "ruff format --check .", "mypy"]
+    assert "mkdocs build --strict" in recipe("docs")
 
 
 def test_help_names_every_target_and_comes_first(project: Path) -> None:

@@ -1,0 +1,5 @@
+// What pymdownx.arithmatex makes of $...$ and $$...$$.
+window.MathJax = {
+  tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
+  options: { ignoreHtmlClass: ".*", processHtmlClass: "arithmatex" },
+};
