@@ -31,6 +31,8 @@ PLACES = (
     "train.compile",
     "train.checkpoint_minutes",
 )
+# What a model is.
+MODEL = ("env.", "data.", "model.", "collect.behaviour", "collect.noise_exponent", "collect.episode_length")
 # On what it is shown: new episodes, none of which was trained on, half of them for what probes learn from.
 # Who wants rivals or more of the bound asks for them.
 SHOWN = {
@@ -54,7 +56,7 @@ start from. MIT licence, as the code.
   {frameskip} steps.
 - **Training**: {steps:,} steps in {minutes:.1f} minutes on {cores} CPU cores, seed {seed}. The loss is
   prediction + {weight} · SIGReg (LeWorldModel, arXiv 2603.19312; LeJEPA, arXiv 2511.08544); `config.yaml` has
-  what is not the default.
+  the options.
 - **Versions**: {versions}.
 
 | success on held-out goals | world model | random actions | same solver, true dynamics |
@@ -108,10 +110,13 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def configuration(run: Run, name: str) -> str:
-    """How it was trained and on what it is shown, where that differs from the defaults, as YAML."""
+    """How it was trained and on what it is shown, as YAML: all that makes a model, whatever the defaults will
+    be, and what else is not the default."""
     mine, usual = (leaves(dataclasses.asdict(c)) for c in (run.config, Config()))
     without = (*PLACES, "plan.", "probe.")
-    changed = {k: v for k, v in mine.items() if v != usual[k] and not k.startswith(without)}
+    changed = {
+        k: v for k, v in mine.items() if (v != usual[k] or k.startswith(MODEL)) and not k.startswith(without)
+    }
     own = f"{name}{SUFFIX}"
     changed |= SHOWN | {"name": own, "run": f"runs/{own}", "data.path": f"data/{own}"}
     tree: dict[str, Any] = {}
