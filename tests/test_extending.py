@@ -121,7 +121,7 @@ def test_an_environment_is_drawn_collected_trained_on_and_planned_in(monkeypatch
     assert puck.set_goal(goal, draw=False) is None
     puck.set_state(goal)
     assert (puck.render() == picture).all()
-    assert puck.goal_error(goal + [0.015, 0], goal) == pytest.approx([0.5, 0])
+    assert puck.goal_error(np.add(goal, [0.015, 0]), goal) == pytest.approx([0.5, 0])
 
 
 def test_data_of_arrays_and_of_a_file_become_a_store_and_are_trained_on(

@@ -95,8 +95,9 @@ import importlib, json, os, sys
 before = dict(os.environ)
 for name in {modules}:
     importlib.import_module(name)
-# KMP_*: scikit-learn and torch tell OpenMP.
-changed = [k for k, v in os.environ.items() if before.get(k) != v and not k.startswith("KMP_")]
+# KMP_*: scikit-learn and torch tell OpenMP. TORCHINDUCTOR_*: torchvision brings torch's compiler along.
+theirs = ("KMP_", "TORCHINDUCTOR_")
+changed = [k for k, v in os.environ.items() if before.get(k) != v and not k.startswith(theirs)]
 print(json.dumps([changed, sorted({{"mujoco", "dm_control", "envs", "configs"}} & set(sys.modules))]))
 """
     assert json.loads(run(sys.executable, "-c", program, cwd=tmp_path)) == [[], []]
