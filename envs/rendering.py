@@ -1,7 +1,9 @@
 """Which OpenGL draws, chosen before mujoco is first imported, and how well, chosen per environment."""
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import subprocess
@@ -129,6 +131,8 @@ class Camera:
         self._rectangle, self._shape = mujoco.MjrRect(0, 0, width, height), (height, width, 3)
         # The context must be freed while OpenGL is still loaded; a __del__ at exit comes too late.
         self.close = weakref.finalize(self, _free, self._gl, self._context)
+        _open_cameras.add(self)
+        _free_at_exit()
 
     def __call__(self, data: Any) -> np.ndarray:
         """mujoco.MjData, kinematics up to date, to a new frame (height, width, 3) uint8."""
@@ -158,6 +162,16 @@ class Camera:
             if geom.segid >= 0:
                 shown[geom.segid + 1] = geom.objid, geom.objtype
         return shown[number]
+
+
+_open_cameras: "weakref.WeakSet[Camera]" = weakref.WeakSet()
+
+
+@functools.cache
+def _free_at_exit() -> None:
+    """Once there is a context: mujoco has then said what ends EGL at exit; what is said later goes before it.
+    `weakref.finalize` alone does not, where anybody used one earlier."""
+    atexit.register(lambda: [camera.close() for camera in list(_open_cameras)])
 
 
 def _free(gl: Any, context: Any) -> None:

@@ -82,3 +82,24 @@ env.close()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_environment_that_nobody_closed_ends_in_silence(closed: bool) -> None:
+    """A finalizer that was there before mujoco would otherwise free cameras after EGL has ended."""
+    program = f"""
+import weakref
+
+class Earlier: ...
+
+earlier = Earlier()
+weakref.finalize(earlier, int)
+import gymnasium
+envs = [gymnasium.make("worldjepa.envs:worldjepa/Reacher-v0", image_size=32) for _ in range(2)]
+print([env.reset(seed=0)[0].shape for env in envs])
+if {closed}:
+    envs[0].close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "[(32, 32, 3), (32, 32, 3)]\n"
