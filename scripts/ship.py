@@ -1,6 +1,6 @@
 """Put a trained run into the package, with a card: `worldjepa plan reacher-pretrained` then plans with it.
 
-python scripts/ship.py runs/sweeps/reacher/train.seed=0 results/reacher/train.seed=0.json
+python scripts/ship.py runs/sweeps/reacher/seed0 results/reacher/seed0.json
 
 The second file is what scripts/sweep.py left of the same run: the card says what it measured, nothing else.
 """

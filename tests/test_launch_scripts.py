@@ -51,6 +51,16 @@ def start(script: str, environment: dict[str, str], *words: str) -> subprocess.P
     return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe, cwd=folder)
 
 
+def preempted(job: subprocess.Popen[str], begun: Path) -> str:
+    """What a job says that SIGTERM reaches once `begun` is there."""
+    for _ in range(600):
+        if begun.exists():
+            break
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    return job.communicate(timeout=30)[1]
+
+
 SCONTROL = 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> "$FOLDER/scontrol.log"; fi'
 
 
@@ -84,12 +94,7 @@ while :; do sleep 0.05; done"""
         tmp_path, srun=srun, scontrol=SCONTROL, scancel='kill -TERM "$(cat "$FOLDER/pid")"'
     )
     job = start("slurm_train.sh", environment, "reacher")
-    for _ in range(600):
-        if (tmp_path / "pid").exists():
-            break
-        time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
-    _, err = job.communicate(timeout=30)
+    err = preempted(job, tmp_path / "pid")
     assert job.returncode == 143, err
     assert (tmp_path / "checkpoint").exists()
     assert (tmp_path / "scontrol.log").read_text() == "requeue 77\n"
@@ -124,12 +129,7 @@ touch "$FOLDER/begun"
 while :; do sleep 0.05; done"""
     environment = played(tmp_path, python=python, scontrol=SCONTROL) | ARRAY
     job = start("slurm_sweep.sh", environment, "tasks")
-    for _ in range(600):
-        if (tmp_path / "begun").exists():
-            break
-        time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
-    _, err = job.communicate(timeout=30)
+    err = preempted(job, tmp_path / "begun")
     assert job.returncode == 143, err
     assert (tmp_path / "checkpoint").exists()
     assert (tmp_path / "scontrol.log").read_text() == "requeue 77_3\n"

@@ -64,6 +64,17 @@ def test_what_was_made_half_way_is_removed(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*")] == ["run", "notes.txt"]
 
 
+def test_a_disk_that_is_full_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"some")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack("reacher-pretrained", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_process_may_be_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
@@ -100,6 +111,19 @@ def test_it_is_not_trained_again(
         "worldjepa: reacher-pretrained: is trained; `worldjepa train reacher` trains another"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_new_data_that_an_interruption_cut_short_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["collect.shard_episodes=2", "collect.workers=1"]
+    for episodes in (2, 4):
+        assert main(["data", "info", "reacher-pretrained", f"collect.episodes={episodes}", *small]) == 0
+        assert len(list(Path("data/reacher-pretrained").glob("*.h5"))) == episodes // 2
+    # The user's own are left as they are.
+    assert main(["data", "info", "reacher-pretrained", "data.path=mine"]) == 2
+    assert not Path("mine").exists()
 
 
 def test_a_name_that_is_nearly_right_is_put_right() -> None:

@@ -172,7 +172,8 @@ def _prepare(what: str, verb: str, config: Config) -> None:
     if verb == "train":
         raise UserError(f"{what}: is trained; `worldjepa train {what.removesuffix(SUFFIX)}` trains another")
     unpack(what, Path(config.run))
-    if "data.path" in VERBS[verb].options and not Path(config.data.path).exists():
+    # Its own data are completed, where an earlier command was interrupted too; others are the user's.
+    if "data.path" in VERBS[verb].options and config.data.path == load_config(what).data.path:
         importlib.import_module("worldjepa.commands.collect").run(config)
 
 

@@ -16,6 +16,9 @@ from .distributed import sum_samples
 from .errors import UserError
 from .harmonics import harmonic_sums
 
+# LeWorldModel's batch, at which it publishes its λ.
+REFERENCE_BATCH = 128
+
 
 class SIGReg(nn.Module):
     """A univariate test over random directions: mean (Definition 2) or maximum (equation 4).
@@ -50,7 +53,7 @@ class SIGReg(nn.Module):
         *,
         reduction: str = "mean",
         resample: bool = True,
-        reference_batch: float | None = 128,
+        reference_batch: float | None = REFERENCE_BATCH,
     ):
         super().__init__()
         if num_slices < 1:

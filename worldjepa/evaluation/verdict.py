@@ -14,11 +14,9 @@ import torch
 from ..config import Config
 from ..model_config import SIGRegConfig
 from ..run import Run
-from ..sigreg import EppsPulley
+from ..sigreg import REFERENCE_BATCH, EppsPulley
 
 FACTOR = 10.0
-# What SIGReg multiplies its divergence by, whatever the batch.
-REFERENCE_BATCH = 128
 # Steps after which the running statistics of the BatchNorms, by which latents are evaluated, mean something.
 SETTLED = 100
 # Of which objectives latents should have what; those of others (frozen, decoder, supervised) are free.

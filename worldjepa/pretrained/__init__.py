@@ -31,14 +31,14 @@ def unpack(name: str, run: Path) -> None:
         step = (source / "step").read_text("utf-8").strip()
         temporary = run.with_name(f".{run.name}.{os.getpid()}.tmp")
         checkpoint = temporary / "checkpoints" / step
-        checkpoint.mkdir(parents=True)
-        shutil.copyfile(source / "model.safetensors", checkpoint / "model.safetensors")
-        for file in ("config.yaml", "card.md"):
-            shutil.copyfile(source / file, temporary / file)
         try:
+            checkpoint.mkdir(parents=True)
+            shutil.copyfile(source / "model.safetensors", checkpoint / "model.safetensors")
+            for file in ("config.yaml", "card.md"):
+                shutil.copyfile(source / file, temporary / file)
             os.replace(temporary, run)
         except OSError:
-            shutil.rmtree(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
             # Another process may have been quicker.
             if not (run / "config.yaml").exists():
                 raise
