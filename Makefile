@@ -7,10 +7,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DOCS := .venv/.docs
+RELEASE := .venv/.release
 # Debian's package dataset-fashion-mnist; without it scikit-learn's digits serve.
 IMAGES := $(if $(wildcard /usr/share/datasets/fashion-mnist),,run=runs/images_digits images.data=digits)
 
-.PHONY: help demo images images-table test test-slow test-peer lint docs clean
+.PHONY: help demo images images-table test test-slow test-peer lint docs dist clean
 
 help:
 	@echo 'make demo       collect, train, probe and plan on reacher: about 12 minutes on two cores'
@@ -21,6 +22,7 @@ help:
 	@echo 'make test-peer  files to and from stable-worldmodel: PEER_PYTHON names an interpreter that has it'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the pages of docs/ and the API as a site, in site/'
+	@echo 'make dist       a release, sources and wheel, in dist/, looked over by twine'
 	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
 
 demo: $(INSTALLED)
@@ -57,6 +59,11 @@ docs: $(DOCS)
 	$(BIN)/mkdocs build --strict
 	tar -c --exclude=__pycache__ worldjepa envs configs scripts tests *.md *.toml Makefile LICENSE | tar -x -C site
 
+dist: $(RELEASE)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
 # The stamp is written last: an installation that fails half-way is taken up again. setuptools is installed, in its
 # tested version too, rather than fetched into an isolated build.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -69,8 +76,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-$(DOCS): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+$(DOCS): EXTRA := docs
+$(RELEASE): EXTRA := release
+$(DOCS) $(RELEASE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRA)]'
 	@touch $@
 
 clean:
