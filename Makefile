@@ -11,7 +11,7 @@ RELEASE := .venv/.release
 # Debian's package dataset-fashion-mnist; without it scikit-learn's digits serve.
 IMAGES := $(if $(wildcard /usr/share/datasets/fashion-mnist),,run=runs/images_digits images.data=digits)
 
-.PHONY: help demo images images-table test test-slow test-peer lint docs dist clean
+.PHONY: help demo images images-table test test-slow test-peer lint docs page dist clean
 
 help:
 	@echo 'make demo       collect, train, probe and plan on reacher: about 12 minutes on two cores'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-peer  files to and from stable-worldmodel: PEER_PYTHON names an interpreter that has it'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the pages of docs/ and the API as a site, in site/'
+	@echo 'make page       the tables and figures of the pages, from results/ alone'
 	@echo 'make dist       a release, sources and wheel, in dist/, looked over by twine'
 	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
 
@@ -58,6 +59,9 @@ lint: $(INSTALLED)
 docs: $(DOCS)
 	$(BIN)/mkdocs build --strict
 	tar -c --exclude=__pycache__ worldjepa envs configs scripts tests *.md *.toml Makefile LICENSE | tar -x -C site
+
+page: $(INSTALLED)
+	$(BIN)/python scripts/page.py
 
 dist: $(RELEASE)
 	rm -rf dist

@@ -32,7 +32,7 @@ from worldjepa.recipes import load_config
 
 GRIDS = Path(__file__).parent / "grids"
 KEYS = {"recipe", "options", "axes", "evaluate"}
-VERBS = ("plan", "probe")
+VERBS = ("plan", "probe", "surprise", "geometry", "decode")
 SEED = "train.seed"
 # Of env and collect, what makes no difference to the frames.
 NOT_IN_DATA = ("env.protocol", "collect.workers", "collect.shard")

@@ -116,6 +116,7 @@ def test_what_each_target_runs(project: Path) -> None:
     assert recipe("test-slow") == ["pytest -m slow"]
     assert recipe("lint") == ["ruff check .", "ruff format --check .", "mypy"]
     assert "mkdocs build --strict" in recipe("docs")
+    assert recipe("page") == ["python scripts/page.py"]
     assert recipe("dist")[-2:] == ["python -m build --no-isolation", "python -m twine check --strict dist/*"]
     (extra,) = (line for line in recipe("dist") if "pip install" in line)
     assert "--editable '.[release]'" in extra

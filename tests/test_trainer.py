@@ -228,7 +228,9 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 
 
 def test_minutes_become_steps_of_the_measured_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([100.0, 101.5])  # 15 timed steps in 1.5 s: a tenth of a second each
+    # A tenth of a second each; at the start, and for five steps, the machine was busy with something else.
+    lengths = [3.0] * 5 + [0.1] * 6 + [2.0] * 5 + [0.1] * 4
+    ticks = iter([100.0 + tick for length in lengths for tick in (0.0, length)])
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     model, random = Slope(), torch.get_rng_state()
     steps = trainer.steps_in(options(minutes=2.0), model, Nothing(), torch.device("cpu"), torch.float32)

@@ -3,6 +3,7 @@
 import copy
 import math
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -196,15 +197,16 @@ def trial_steps(
 def steps_in(
     config: TrainConfig, model: nn.Module, data: Batches, device: torch.device, precision: torch.dtype
 ) -> int:
-    """How many steps `config.minutes` hold, as rank 0 times them."""
-    untimed, timed = 5, 15
+    """How many steps `config.minutes` hold, as rank 0 times them: by the median, since another program that
+    keeps the cores busy for a moment would else cost the whole training most of its steps."""
+    untimed, timed, seconds = 5, 15, []
     with torch.random.fork_rng():
         steps = trial_steps(config, model, data, device, precision)
-        for number in tqdm(range(untimed + timed), desc="time a step", leave=False, disable=rank() > 0):
-            if number == untimed:
-                began = time.perf_counter()
+        for _ in tqdm(range(untimed + timed), desc="time a step", leave=False, disable=rank() > 0):
+            began = time.perf_counter()
             next(steps)
-    count = max(1, round(60 * config.minutes * timed / (time.perf_counter() - began)))
+            seconds.append(time.perf_counter() - began)
+    count = max(1, round(60 * config.minutes / statistics.median(seconds[untimed:])))
     return gather_objects(count)[0]
 
 

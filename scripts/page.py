@@ -1,0 +1,187 @@
+"""Every table that the pages show of what was measured, written into them from results/ alone: `make page`.
+
+A page has a table between the lines `<!-- results: NAME -->` and `<!-- end of results -->`; NAME is one of
+TABLES. docs/results.md is made whole, with its curves. tests/test_page.py fails where a page is stale.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import results_tables
+import task_table
+from results_tables import FLOOR, MODEL, cell, markdown, read
+
+from worldjepa.evaluation.surprise_figures import surprise_table
+from worldjepa.run import write_text
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+PAGES = ("README.md", "docs/recipe.md")
+BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+CLONING, INVERSE, TRUTH = "behaviour cloning", "inverse dynamics", "same solver, true dynamics"
+
+
+def held(path: str) -> Any:
+    return json.loads((RESULTS / path).read_text("utf-8"))
+
+
+def goals() -> str:
+    """Near goals of the one model that is looked at in every way."""
+    near = held("understanding/seed0.json")["measured"]["near"]
+    rows = [
+        [
+            f"{name}, same encoder" if name in (CLONING, INVERSE) else name,
+            f"**{row['success']:.1f} %**" if name == MODEL else f"{row['success']:.1f} %",
+            f"{row['interval'][0]:.1f} to {row['interval'][1]:.1f} %",
+            f"{row['reached']} of {row['goals']}",
+            f"{row['median_final_error']:.2f} × tolerance",
+        ]
+        for name, row in near["rows"].items()
+    ]
+    about = f"{near['pairs']} held-out goals of reacher, {near['goal_offset']} steps ahead"
+    head = [f"{about}, budget {near['budget']}", "success", "95% interval", "reached", "median final error"]
+    there = f"{near['already_there']} of {near['pairs'] + near['already_there']}"
+    milliseconds = 1e3 * near["rows"][MODEL]["seconds_per_decision"]
+    said = (
+        f"{there} starts were already at their goal and are left out. One training seed; a decision takes "
+        f"{milliseconds:.0f} ms for\none arm on one core, in a batch of all that are under way."
+    )
+    return f"{markdown(head, rows)}\n\n{said}"
+
+
+def protocols() -> str:
+    """The same model and solver on harder goals."""
+    measured = held("understanding/seed0.json")["measured"]
+    rows = []
+    for name in ("far50", "far100", "hold", "tight"):
+        found = measured[name]["rows"]
+        cells = [found[policy]["success"] for policy in (FLOOR, CLONING, INVERSE, MODEL, TRUTH)]
+        texts = [f"{value:.1f} %" for value in cells]
+        texts[3] = f"**{texts[3]}**"
+        rows.append([f"`{name}`", *texts])
+    truth = f"true dynamics ({measured['far50']['rows'][TRUTH]['goals']} goals)"
+    return markdown(["protocol", FLOOR, CLONING, INVERSE, MODEL, truth], rows)
+
+
+def probes() -> str:
+    probe = held("understanding/seed0.json")["measured"]["probe"]
+    sources = ["latent", "untrained", "pixels, PCA", "true coordinates"]
+    asked = [
+        ("angles, ridge", "coordinates", "ridge"),
+        ("angles, MLP", "coordinates", "mlp"),
+        ("angles, nearest neighbours", "coordinates", "knn"),
+        ("velocities, MLP", "velocities", "mlp"),
+        ("changes, MLP", "changes", "mlp"),
+    ]
+    rows = []
+    for label, what, kind in asked:
+        first, *others = (probe["means"][source][what][kind] for source in sources)
+        low, high = first["episodes"]
+        rows.append(
+            [
+                label,
+                f"{first['r2']:.3f} ({low:.3f} to {high:.3f})",
+                *(f"{other['r2']:.3f}" for other in others),
+            ]
+        )
+    return markdown(["mean R²", "latent", "untrained encoder", *sources[2:]], rows)
+
+
+def surprise() -> str:
+    return surprise_table(held("understanding/seed0.json")["measured"]["surprise"]).partition("\n\n")[0]
+
+
+def images() -> str:
+    found = held("images_cpu.json")
+    labels = {"trained": "`images_cpu`", "untrained": "the same encoder untrained"}
+    rows = []
+    for name, row in found["rows"].items():
+        shots = [row["shots"][count]["mean"] for count in ("1", "5", "10", "100")]
+        texts = [f"{value:.1f} %" for value in (row["linear"], row["knn"], *shots)]
+        texts[0] = f"**{texts[0]}**" if name == "trained" else texts[0]
+        rows.append([labels.get(name, name), *texts])
+    said = (
+        f"`make images` took {found['minutes']} minutes on two cores (Intel Xeon with AMX), "
+        f"{found['step']:,} steps of 256 images, one seed:"
+    )
+    head = [
+        "Fashion-MNIST, 10,000 test images",
+        *("linear probe", "kNN", "1 label a class", "5", "10", "100"),
+    ]
+    return f"{said}\n\n{markdown(head, rows)}"
+
+
+def task_rules() -> str:
+    return task_table.table(held("tasks.json"))
+
+
+def tasks() -> str:
+    """What the recipe reaches on every task, beside floor and bound."""
+    found = read("tasks", RESULTS)
+    rows = []
+    for recipe in task_table.RECIPES:
+        own = [result for result in found if result["recipe"] == recipe]
+        ours, pldm = ([r for r in own if r["axes"]["model.objective"] == name] for name in ("jepa", "pldm"))
+        if not ours:
+            continue
+        near = [result["measured"]["near"]["rows"] for result in ours]
+        cells = [cell([row[policy] for row in near][: None if policy == MODEL else 1]) for policy in POLICIES]
+        share = near[0][MODEL]["success"] / max(near[0][TRUTH]["success"], 1e-9)
+        cells[3] = f"**{cells[3]}**"
+        theirs = cell([result["measured"]["near"]["rows"][MODEL] for result in pldm])
+        rows.append([f"`{recipe}`", *cells[:4], theirs, cells[4], f"{100 * share:.0f} %", str(len(ours))])
+    head = ["task", *POLICIES[:3], MODEL, "PLDM's terms in SIGReg's place", *POLICIES[4:], "of it", "seeds"]
+    if not any(row[5] for row in rows):
+        head, rows = [h for h in head if "PLDM" not in h], [row[:5] + row[6:] for row in rows]
+    return markdown(head, rows)
+
+
+POLICIES = (FLOOR, CLONING, INVERSE, MODEL, TRUTH)
+
+
+def reacher() -> str:
+    """The recipe's own sweep, as a table of policies."""
+    found = read("reacher", RESULTS)
+    rows = []
+    for name in ("near", "lewm", "lewm_planner"):
+        measured = [result["measured"][name]["rows"] for result in found]
+        cells = [cell([row[policy] for row in measured]) for policy in POLICIES]
+        cells[3] = f"**{cells[3]}**"
+        rows.append([f"`{name}`", *cells])
+    first = found[0]
+    minutes = [f"{result['seconds']['train'] / 60:.1f}" for result in found]
+    steps = [f"{result['steps']:,}" for result in found]
+    said = (
+        f"{len(found)} of the grid's three seeds, {_and(minutes)} minutes of training, {_and(steps)} steps; "
+        f"{first['measured']['near']['rows'][MODEL]['goals']} held-out goals\nof each protocol and seed."
+    )
+    return f"{said}\n\n{markdown(['goals', *POLICIES], rows)}"
+
+
+def _and(texts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    name.__name__: name for name in (goals, protocols, probes, surprise, images, task_rules, tasks, reacher)
+}
+
+
+def filled(page: str) -> str:
+    """A page with its tables as results/ has them."""
+    return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", page)
+
+
+def main() -> None:
+    for name in PAGES:
+        text = (ROOT / name).read_text("utf-8")
+        write_text(ROOT / name, filled(text))
+        print(ROOT / name)
+    results_tables.main(["--to", str(ROOT / "docs")])
+
+
+if __name__ == "__main__":
+    main()
