@@ -6,6 +6,7 @@ TABLES. docs/results.md is made whole, with its curves. tests/test_page.py fails
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,17 @@ from worldjepa.run import write_text
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "docs/recipe.md")
-BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->\n)", re.DOTALL)
 CLONING, INVERSE, TRUTH = "behaviour cloning", "inverse dynamics", "same solver, true dynamics"
 
 
 def held(path: str) -> Any:
     return json.loads((RESULTS / path).read_text("utf-8"))
+
+
+def sentences(*parts: str) -> str:
+    """As lines of the pages' width."""
+    return textwrap.fill(" ".join(parts), 140)
 
 
 def goals() -> str:
@@ -44,10 +50,10 @@ def goals() -> str:
     about = f"{near['pairs']} held-out goals of reacher, {near['goal_offset']} steps ahead"
     head = [f"{about}, budget {near['budget']}", "success", "95% interval", "reached", "median final error"]
     there = f"{near['already_there']} of {near['pairs'] + near['already_there']}"
-    milliseconds = 1e3 * near["rows"][MODEL]["seconds_per_decision"]
-    said = (
-        f"{there} starts were already at their goal and are left out. One training seed; a decision takes "
-        f"{milliseconds:.0f} ms for\none arm on one core, in a batch of all that are under way."
+    timed = held("reacher/seed0.json")["measured"]["near"]["rows"][MODEL]["seconds_per_decision"]
+    said = sentences(
+        f"{there} starts were already at their goal and are left out. One training seed; a decision takes",
+        f"{1e3 * timed:.0f} ms for one arm, in a batch of all that are under way.",
     )
     return f"{markdown(head, rows)}\n\n{said}"
 
@@ -87,11 +93,40 @@ def probes() -> str:
                 *(f"{other['r2']:.3f}" for other in others),
             ]
         )
-    return markdown(["mean R²", "latent", "untrained encoder", *sources[2:]], rows)
+    rollouts = probe["rollouts"]["coordinates"]
+    imagined, still = rollouts["mlp, imagined"], rollouts["mlp, still"]
+    depth = len(imagined) - 1
+    said = sentences(
+        f"At {depth} blocks ({depth * probe['frameskip']} steps) of a rollout the MLP still reads the angles",
+        f"at R² {imagined[-1]:.3f}; of a world that stands still, {still[-1]:.3f}.",
+    )
+    return f"{markdown(['mean R²', 'latent', 'untrained encoder', *sources[2:]], rows)}\n\n{said}"
 
 
 def surprise() -> str:
     return surprise_table(held("understanding/seed0.json")["measured"]["surprise"]).partition("\n\n")[0]
+
+
+def decoder() -> str:
+    psnr = held("understanding/seed0.json")["measured"]["decode"]["psnr"]
+    one, five, fifteen = (psnr["imagined"][depth - 1] for depth in (1, 5, 15))
+    return sentences(
+        f"Held-out frames of reacher: {psnr['reconstructed'][0]:.1f} dB from their own latents; imagined",
+        f"from three frames {one:.1f} dB one frame (5 steps) ahead, {five:.1f} dB five, {fifteen:.1f} dB",
+        f"fifteen; the mean frame {psnr['mean frame'][0]:.1f} dB.",
+    )
+
+
+def geometry() -> str:
+    found = held("understanding/seed0.json")["measured"]["geometry"]
+    batch = found["slices"][0]
+    return sentences(
+        f"Of reacher: RankMe {found['rank']:.1f} of {found['latent']} ({found['gaussian']['rank']:.1f} of",
+        f"Gaussian samples); in batches of {batch['samples']} a test at 5 % rejects",
+        f"{100 * batch['rejected']:.0f} % of the slices; rank correlation of latent and physical distance",
+        f"{found['distance_correlation']:.2f}, of the nearest tenth of the pairs",
+        f"{found['near_correlation']:.2f}: latent distance is local.",
+    )
 
 
 def images() -> str:
@@ -103,9 +138,9 @@ def images() -> str:
         texts = [f"{value:.1f} %" for value in (row["linear"], row["knn"], *shots)]
         texts[0] = f"**{texts[0]}**" if name == "trained" else texts[0]
         rows.append([labels.get(name, name), *texts])
-    said = (
-        f"`make images` took {found['minutes']} minutes on two cores (Intel Xeon with AMX), "
-        f"{found['step']:,} steps of 256 images, one seed:"
+    said = sentences(
+        f"`make images` took {found['minutes']} minutes on two cores (Intel Xeon with AMX),",
+        f"{found['step']:,} steps of {found['batch_size']} images, one seed:",
     )
     head = [
         "Fashion-MNIST, 10,000 test images",
@@ -154,9 +189,10 @@ def reacher() -> str:
     first = found[0]
     minutes = [f"{result['seconds']['train'] / 60:.1f}" for result in found]
     steps = [f"{result['steps']:,}" for result in found]
-    said = (
-        f"{len(found)} of the grid's three seeds, {_and(minutes)} minutes of training, {_and(steps)} steps; "
-        f"{first['measured']['near']['rows'][MODEL]['goals']} held-out goals\nof each protocol and seed."
+    goals = first["measured"]["near"]["rows"][MODEL]["goals"]
+    said = sentences(
+        f"{len(found)} of the grid's three seeds, {_and(minutes)} minutes of training, {_and(steps)} steps;",
+        f"{goals} held-out goals of each protocol and seed.",
     )
     return f"{said}\n\n{markdown(['goals', *POLICIES], rows)}"
 
@@ -166,13 +202,14 @@ def _and(texts: Sequence[str]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    name.__name__: name for name in (goals, protocols, probes, surprise, images, task_rules, tasks, reacher)
+    name.__name__: name
+    for name in (goals, protocols, probes, surprise, decoder, geometry, images, task_rules, tasks, reacher)
 }
 
 
 def filled(page: str) -> str:
     """A page with its tables as results/ has them."""
-    return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", page)
+    return BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
 
 
 def main() -> None:

@@ -132,12 +132,18 @@ class Progress:
 
 
 def measured(verb: str, config: Config) -> dict[str, Any]:
-    """What a command left in evaluation/, without what is large; of planning "each", the goals reached."""
+    """What a command left in evaluation/, without what is large; of planning "each", the goals reached, of
+    probes of rollouts R² by depth alone."""
     from worldjepa.commands.plan import file_name
 
     name = file_name(config.plan) if verb == "plan" else verb
     found = json.loads((Path(config.run) / "evaluation" / f"{name}.json").read_text("utf-8"))
-    kept = {key: value for key, value in found.items() if key not in LARGE}
+    kept = {key: value for key, value in found.items() if key not in LARGE or isinstance(value, int)}
+    if "rollouts" in found:
+        kept["rollouts"] = {
+            task: {reader: [depth["r2"] for depth in depths] for reader, depths in readers.items()}
+            for task, readers in found["rollouts"].items()
+        }
     if verb == "plan":
         kept["evaluation"] = found["options"]
         for row in kept["rows"]:
