@@ -218,7 +218,8 @@ def section(sweep: str, results: Sequence[Result], picture: str = "") -> str:
     tables = [rules(results, goals), success_table(results, goals)]
     machines = sorted({f"{r['machine']['device']}, {r['machine']['cores']} cores" for r in results})
     hours = sum(sum(result["seconds"].values()) for result in results) / 3600
-    made = f"{len(results)} runs, {hours:.1f} hours ({'; '.join(machines)})."
+    many = "1 run" if len(results) == 1 else f"{len(results)} runs"
+    made = f"{many}, {hours:.1f} hours ({'; '.join(machines)})."
     shown = [f"![Success against what it costs.]({picture})"] if picture else []
     return "\n\n".join([f"## {sweep}", made, *shown, *tables, training_table(results)])
 
