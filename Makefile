@@ -14,7 +14,7 @@ IMAGES := $(if $(wildcard /usr/share/datasets/fashion-mnist),,run=runs/images_di
 .PHONY: help demo images images-table test test-slow test-peer lint docs page dist clean
 
 help:
-	@echo 'make demo       collect, train, probe and plan on reacher: about 12 minutes on two cores'
+	@echo 'make demo       collect, train, probe and plan on reacher: about 8 minutes on two cores'
 	@echo 'make images     pretrain an encoder on Fashion-MNIST without labels and probe it: 30 minutes on two cores'
 	@echo 'make images-table  the same beside rival losses, in three seeds each: hours, taken up where it stopped'
 	@echo 'make test       the tests: at most 10 minutes'
@@ -29,8 +29,8 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/worldjepa doctor
 	$(BIN)/worldjepa collect reacher
-	$(BIN)/worldjepa train reacher
-	$(BIN)/worldjepa probe runs/reacher
+	$(BIN)/worldjepa train reacher train.minutes=5
+	$(BIN)/worldjepa probe runs/reacher probe.seeds=1
 	$(BIN)/worldjepa plan runs/reacher
 
 images: $(INSTALLED)

@@ -108,8 +108,8 @@ def test_what_each_target_runs(project: Path) -> None:
     assert recipe("demo") == [
         "worldjepa doctor",
         "worldjepa collect reacher",
-        "worldjepa train reacher",
-        "worldjepa probe runs/reacher",
+        "worldjepa train reacher train.minutes=5",
+        "worldjepa probe runs/reacher probe.seeds=1",
         "worldjepa plan runs/reacher",
     ]
     assert recipe("test") == ["pytest --numprocesses 2 --dist loadfile"]
