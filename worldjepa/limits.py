@@ -78,9 +78,9 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "0 or more",
         lambda v: v >= 0,
-        "collect.workers collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
+        "collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
         "model.encoder.norm_eps model.encoder.register_tokens model.predictor.action_hidden "
-        "model.sigreg.weight train.steps train.weight_decay train.threads train.seed train.evaluate_goals "
+        "model.sigreg.weight train.steps train.weight_decay train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
         "plan.smoothness_cost plan.rival_steps plan.seed plan.videos probe.ridge probe.seed "
         "store.image_size model.rival.variance model.rival.covariance model.rival.smoothness "
@@ -100,6 +100,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "train.warmup model.predictor.dropout model.rival.momentum",
     ),
     ("more than 0 and at most 1", lambda v: 0 < v <= 1, "store.share"),
+    ("from 0 to 1024", lambda v: 0 <= v <= 1024, "collect.workers train.threads"),
     ("a feature's name, or nothing", lambda _: True, "store.camera"),
     ("a path, or paths, or nothing", lambda _: True, "store.to store.also export.to"),
     ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
