@@ -11,7 +11,8 @@ from torch import nn
 
 from worldjepa import run as run_module
 from worldjepa.errors import UserError
-from worldjepa.run import Run, load_into
+from worldjepa.run import Run
+from worldjepa.tensor_files import load_into
 
 
 def save(run: Run, step: int, model: nn.Module | None = None, keep: int = 100) -> Path:

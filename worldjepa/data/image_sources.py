@@ -3,6 +3,7 @@
 import gzip
 import inspect
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from ..errors import UserError
 from .hugging_face import Encoded, cached, encoded_parts, holds_tables
 from .images import Images, from_arrays
+from .pictures import DAMAGED_PICTURE, opened
 from .shards import Store
 from .windows import split_episodes
 
@@ -71,9 +73,9 @@ def _idx(folder: Path, source: str, split: str) -> Images:
         path = folder / f"{split}-{name}-idx{axes}-ubyte.gz"
         try:
             raw = gzip.decompress(path.read_bytes())
-            shape = np.frombuffer(raw, ">i4", axes, 4)
+            shape = np.frombuffer(raw, ">u4", axes, 4).astype(np.int64)
             return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
             raise UserError(f"{path}: can't be read ({error}); install dataset-fashion-mnist anew") from None
 
     names = (
@@ -164,9 +166,9 @@ def _from_encoded(pictures: Encoded, numbers: np.ndarray, size: int) -> Images:
 
 def _decode(name: str, file: Path | io.BytesIO, size: int) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             return to_array(image, size)
-    except (OSError, ValueError, SyntaxError) as error:
+    except DAMAGED_PICTURE as error:
         # Of a picture in memory PIL tells its address, which is nobody's business.
         reason = " ".join(str(error).partition("<")[0].split())[:100]
         raise UserError(f"{name}: not an image that can be read ({reason}); remove it") from None
