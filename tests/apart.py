@@ -94,6 +94,8 @@ def _run(
         os.dup2(err.fileno(), 2)
         faulthandler.enable()
         os.chdir(folder)
+        # As `python -m worldjepa` has it.
+        sys.path.insert(0, "")
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + SPARE_BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))

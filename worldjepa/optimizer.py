@@ -35,14 +35,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     """Take the moments of a checkpoint, from whatever device and layout, into this optimizer's own.
 
     Raises:
-        KeyError, TypeError, ValueError, RuntimeError: the state is not of such an optimizer.
+        LookupError, TypeError, ValueError, AttributeError, RuntimeError: the state is not of such an optimizer.
     """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, moments in state["state"].items():
+        _check(parameters[number], moments)
     # Of its groups nothing is taken: they are this configuration's, computed as here.
-    optimizer.load_state_dict(
-        {"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
     for parameter, moments in optimizer.state.items():
-        _check(parameter, moments)
         for name, value in moments.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 # The fused kernels walk through memory, and would pair elements that do not belong together.
@@ -50,7 +51,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 def _check(parameter: torch.Tensor, moments: dict[str, torch.Tensor]) -> None:
-    """Raises KeyError, TypeError or ValueError where AdamW's next step could not take them."""
+    """Raises LookupError, TypeError or ValueError where AdamW's next step could not take them."""
     for name, shape in {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}.items():
         value = torch.as_tensor(moments[name])
         if value.shape != shape or not value.is_floating_point() or not value.isfinite().all():
