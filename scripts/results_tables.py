@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from sweep_grid import SEED
 from sweep_run import held
 
+from worldjepa.documents import OTHER_FORM
 from worldjepa.errors import UserError
-from worldjepa.evaluation.damage import OTHER_FORM
 from worldjepa.evaluation.few_shot import interval
 from worldjepa.evaluation.figures import INK, QUIET, rule, save
 from worldjepa.run import write_text

@@ -31,8 +31,8 @@ from sweep_run import MACHINE, ROOT, Places, Stopped, asked, collect, damaged, e
 from worldjepa.envs.rendering import OpenGLUnavailable
 
 from worldjepa.data.workers import ctrl_c_noted, end_with_parent
+from worldjepa.documents import OTHER_FORM
 from worldjepa.errors import UserError
-from worldjepa.evaluation.damage import OTHER_FORM
 from worldjepa.notation import part
 
 # Guessed, in minutes, until a run of the sweep has been measured.

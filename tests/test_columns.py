@@ -144,6 +144,11 @@ def summed(offsets: np.ndarray) -> np.ndarray:
     return np.append(offsets, zlib.crc32(offsets.tobytes()))
 
 
+def as_npz(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, np.zeros(3))
+
+
 def one_less(path: Path) -> None:
     offsets = np.load(path)
     offsets[3] -= 1
@@ -170,7 +175,7 @@ def test_the_list_is_kept_and_used(tmp_path: Path, listed: Callable[[Path], np.n
         lambda path: np.save(path, np.zeros(ROWS + 1)),
         lambda path: np.save(path, summed(np.full(ROWS, 10**9))),
         lambda path: np.save(path, summed(np.full(ROWS, -2))),
-        lambda path: np.savez(path.open("wb"), np.zeros(3)),
+        as_npz,
         one_less,
         lambda path: np.save(path, np.array([{}] * ROWS), allow_pickle=True),
     ],

@@ -47,6 +47,7 @@ class Kind(NamedTuple):
         command: what then reads it.
         inside: spoils what stands in it, not its form.
         writes: what the command may write or change, patterns of paths.
+        named: a folder that messages may name in place of the file and the folder that it lies in.
     """
 
     make: Callable[[Path], None]
@@ -54,6 +55,7 @@ class Kind(NamedTuple):
     command: str
     inside: Callable[[Path], SearchStrategy[Damage]] | None = None
     writes: tuple[str, ...] = ("new*",)
+    named: str = ""
 
 
 def _hdf5(path: Path) -> SearchStrategy[Damage]:
@@ -61,32 +63,36 @@ def _hdf5(path: Path) -> SearchStrategy[Damage]:
 
 
 TRAIN = f"worldjepa train smoke run=new data.path=data {' '.join(WORLD)} train.steps=1"
-PICTURES = f"worldjepa train images_smoke run=new {' '.join(QUICK)} train.steps=1 data.held_out=0.34 images.data="
+PICTURES = (
+    f"worldjepa train images_smoke run=new {' '.join(QUICK)} train.steps=1 data.held_out=0.34 images.data="
+)
 CONVERT = f"worldjepa convert reacher_gpu run=new {' '.join(SMALL)} convert.weights="
 CHECKPOINT = "run/checkpoints/00000002"
 RESUME = "worldjepa train run data.path=data"
 RESUMED = ("run/metrics.jsonl", "run/events*", "run/checkpoints*", "run/failures*", "run/evaluation*")
 LIST = "sweep.py reacher.yaml --list --results results --runs runs"
 PAGE = ("*/report.html",)
+# What takes a second or more where it comes to its end.
+LONG = (TRAIN, RESUME, "worldjepa report", "worldjepa geometry", "worldjepa data info", f"{PICTURES}a")
 LOOKED = ("seen/evaluation*", "seen/events*", "seen/0*")
 KINDS = {
-    "shard": Kind(valid_files.world, "data/shard-00000.h5", "worldjepa data verify data", _hdf5),
+    "shard": Kind(valid_files.data, "data/shard-00000.h5", "worldjepa data verify data", _hdf5),
     "shard, told of": Kind(
-        valid_files.world, "data/shard-00001.h5", "worldjepa data info data store.to=new", _hdf5
+        valid_files.data, "data/shard-00001.h5", "worldjepa data info data store.to=new", _hdf5
     ),
-    "shard, trained on": Kind(valid_files.world, "data/shard-00000.h5", TRAIN, _hdf5),
+    "shard, trained on": Kind(valid_files.data, "data/shard-00000.h5", TRAIN, _hdf5),
     "shard, shown": Kind(
-        valid_files.world, "data/shard-00000.h5", "worldjepa data show data store.to=new", _hdf5
+        valid_files.data, "data/shard-00000.h5", "worldjepa data show data store.to=new", _hdf5
     ),
-    "merged file": Kind(valid_files.world, "merged.h5", "worldjepa data verify merged.h5", _hdf5),
-    "their file": Kind(valid_files.world, "theirs.h5", "worldjepa data verify theirs.h5", _hdf5),
+    "merged file": Kind(valid_files.data, "merged.h5", "worldjepa data verify merged.h5", _hdf5),
+    "their file": Kind(valid_files.data, "theirs.h5", "worldjepa data verify theirs.h5", _hdf5),
     "their file, merged": Kind(
-        valid_files.world, "theirs.h5", "worldjepa data merge theirs.h5 store.to=new", _hdf5
+        valid_files.data, "theirs.h5", "worldjepa data merge theirs.h5 store.to=new", _hdf5
     ),
     "weights": Kind(valid_files.world, f"{CHECKPOINT}/model.safetensors", RESUME, spoilt_header, RESUMED),
     "trainer state": Kind(valid_files.world, f"{CHECKPOINT}/trainer.pt", RESUME, spoilt_state, RESUMED),
     "configuration": Kind(valid_files.world, "run/config.yaml", "worldjepa report run", spoilt_yaml, PAGE),
-    "recipe": Kind(valid_files.world, "recipe.yaml", "worldjepa train recipe.yaml --show", spoilt_yaml),
+    "recipe": Kind(valid_files.data, "recipe.yaml", "worldjepa train recipe.yaml --show", spoilt_yaml),
     "metrics": Kind(valid_files.world, "run/metrics.jsonl", "worldjepa report run", spoilt_lines, PAGE),
     "metrics, gone on with": Kind(valid_files.world, "run/metrics.jsonl", RESUME, spoilt_lines, RESUMED),
     "about a run": Kind(valid_files.world, "run/about.json", "worldjepa report run", spoilt_json, PAGE),
@@ -105,7 +111,7 @@ KINDS = {
     "picture": Kind(valid_files.images, "pictures/cats/3.png", f"{PICTURES}pictures"),
     "weights of images": Kind(
         valid_files.images,
-        "seen/checkpoints/00000003/model.safetensors",
+        "seen/checkpoints/00000002/model.safetensors",
         "worldjepa geometry seen geometry.frames=5",
         spoilt_header,
         LOOKED,
@@ -117,20 +123,30 @@ KINDS = {
     ),
     "csv": Kind(valid_files.recorded, "recorded/b.csv", "worldjepa data convert recorded store.to=new"),
     "LeRobot": Kind(
-        valid_files.robots, "two/meta/info.json", "worldjepa data convert two store.to=new", spoilt_json
+        valid_files.robots,
+        "two/meta/info.json",
+        "worldjepa data convert two store.to=new",
+        spoilt_json,
+        named="two",
     ),
     "LeRobot 3": Kind(
-        valid_files.robots, "three/meta/info.json", "worldjepa data convert three store.to=new", spoilt_json
+        valid_files.robots,
+        "three/meta/info.json",
+        "worldjepa data convert three store.to=new",
+        spoilt_json,
+        named="three",
     ),
     "LeRobot's rows": Kind(
         valid_files.robots,
         "two/data/chunk-000/episode_000001.parquet",
         "worldjepa data convert two store.to=new",
+        named="two",
     ),
     "LeRobot's places": Kind(
         valid_files.robots,
         "three/meta/episodes/chunk-000/file-000.parquet",
         "worldjepa data convert three store.to=new",
+        named="three",
     ),
     "parquet": Kind(valid_files.hub, "parquet/train-0.parquet", f"{PICTURES}parquet"),
     "arrow": Kind(valid_files.hub, "arrow/train-0.arrow", f"{PICTURES}arrow"),
@@ -202,14 +218,14 @@ def check(kind: Kind, damage: Damage, source: Path, folder: Path, apart: Apart) 
     said = BAR.sub("", re.sub(r"[^\n]*\r", "", ended.err))
     if ended.code == 2:
         assert re.fullmatch(rf"{re.escape(kind.command.split()[0])}: [^\n]*\n", said), f"{damage}: {said}"
-        assert any(part in said for part in (kind.file, file.name, str(file.parent.relative_to(folder)))), (
-            f"{damage}: {said} names another file"
-        )
+        places = "|".join(map(re.escape, (str(file.parent.relative_to(folder)), kind.named or kind.file)))
+        assert file.name in said or re.search(rf"\b({places})[: ,]", said), f"{damage}: {said} names it not"
         assert not list(folder.glob("new/shard*")), f"{damage}: half-written"
     if ended.code == 1:
         assert file.name in ended.out + said, f"{damage}: {ended.out} names no file"
     if ended.code == 0:
-        assert "Warning" not in said, f"{damage}: {said}"
+        # Numbers of a result that can be drawn are drawn, whatever NumPy thinks of them.
+        assert "geometry seen" in kind.command or "Warning" not in said, f"{damage}: {said}"
         if damage.exact and file.read_bytes() != whole:
             unharmed(kind, source, folder)
     return ended
@@ -251,7 +267,7 @@ def tried(name: str, count: int, source: Path, folder: Path, apart: Apart) -> li
     return codes
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.command.startswith(LONG)])
 def test_a_spoilt_file_is_told_of_in_one_line(
     name: str, made: Callable[[Kind], Path], tmp_path: Path, apart: Apart
 ) -> None:

@@ -1,9 +1,11 @@
 """Nothing in a file that commands read is run: no pickle, no object of YAML, no module that data name."""
 
+import importlib
 import os
 import pickle
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +17,10 @@ import pyarrow as pa
 import pytest
 import torch
 import valid_files
-from apart import Apart
 from pyarrow import parquet
 from test_fuzz import CHECKPOINT, CONVERT, PICTURES, RESUME
 
+from worldjepa import cli
 from worldjepa.data.shards import Store
 from worldjepa.errors import UserError
 from worldjepa.evaluation.decoder import LatentDecoder, load_decoder
@@ -84,7 +86,11 @@ def extended(path: Path) -> None:
         "ARROW:extension:name": "arrow.py_extension_type",
         "ARROW:extension:metadata": pickle.dumps(Harmful()),
     }
-    table = parquet.read_table(path) if path.suffix == ".parquet" else pa.ipc.open_stream(path.read_bytes()).read_all()
+    table = (
+        parquet.read_table(path)
+        if path.suffix == ".parquet"
+        else pa.ipc.open_stream(path.read_bytes()).read_all()
+    )
     fields = [field.with_metadata(kind) for field in table.schema]
     table = pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
     if path.suffix == ".parquet":
@@ -111,14 +117,14 @@ PLACES = {
     "trainer state, pickle": Place(valid_files.world, f"{CHECKPOINT}/trainer.pt", pickled, RESUME),
     "weights": Place(valid_files.world, f"{CHECKPOINT}/model.safetensors", saved, RESUME),
     "configuration": Place(valid_files.world, "run/config.yaml", in_yaml, RESUME),
-    "recipe": Place(valid_files.world, "recipe.yaml", in_yaml, "worldjepa train recipe.yaml"),
+    "recipe": Place(valid_files.data, "recipe.yaml", in_yaml, "worldjepa train recipe.yaml"),
     "grid": Place(valid_files.sweep, "reacher.yaml", in_yaml, "sweep.py reacher.yaml --list"),
-    "attribute": Place(valid_files.world, "merged.h5", in_hdf5, "worldjepa data info merged.h5"),
+    "attribute": Place(valid_files.data, "merged.h5", in_hdf5, "worldjepa data info merged.h5"),
     "column": Place(
-        valid_files.world, "theirs.h5", in_a_column, "worldjepa data merge theirs.h5 store.to=new", False
+        valid_files.data, "theirs.h5", in_a_column, "worldjepa data merge theirs.h5 store.to=new", False
     ),
     "module": Place(
-        valid_files.world,
+        valid_files.data,
         "data/shard-00000.h5",
         named_by_data,
         "worldjepa data info data store.to=new",
@@ -143,13 +149,6 @@ PLACES = {
 
 
 @pytest.fixture(scope="module")
-def apart() -> Iterator[Apart]:
-    runner = Apart()
-    yield runner
-    runner.close()
-
-
-@pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], None]], Path]:
     folders: dict[Any, Path] = {}
 
@@ -170,17 +169,29 @@ def test_the_pickle_is_harmful_indeed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", PLACES)
 def test_nothing_is_run(
-    name: str, made: Callable[[Callable[[Path], None]], Path], tmp_path: Path, apart: Apart
+    name: str,
+    made: Callable[[Callable[[Path], None]], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     place, folder = PLACES[name], tmp_path / "copy"
     shutil.copytree(made(place.make), folder)
     place.write(folder / place.file)
-    ended = apart(folder, *place.command.split())
+    monkeypatch.chdir(folder)
+    # As `python -m worldjepa` has it.
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.syspath_prepend(str(valid_files.ROOT / "scripts"))
+    program, *words = place.command.split()
+    capsys.readouterr()
+    main = importlib.import_module(program.removesuffix(".py")).main if program.endswith(".py") else cli.main
+    code = main(words)
     assert not (folder / MARK).exists()
-    assert ended.code == (2 if place.refused else 0), ended.err
+    told = capsys.readouterr()
+    assert code == (2 if place.refused else 0), told.err
     if place.refused:
-        line = ended.err.replace("\r", "\n").splitlines()[-1]
-        assert line.startswith(f"{place.command.split()[0]}: ")
+        line = re.sub(r"[^\n]*\r", "", told.err).splitlines()[-1]
+        assert line.startswith(f"{program}: ")
         assert Path(place.file).name in line or str(Path(place.file).parent) in line
 
 

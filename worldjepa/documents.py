@@ -5,6 +5,9 @@ from typing import Any
 
 import yaml
 
+# What using a tree raises that has not the form that it should have.
+OTHER_FORM = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+
 
 class Unreadable(ValueError):
     """Why a text is no JSON, or no YAML, in a line."""

@@ -35,7 +35,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     """Take the moments of a checkpoint, from whatever device and layout, into this optimizer's own.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError, RuntimeError: the state is not of such an optimizer.
+        LookupError, TypeError, ValueError, AttributeError, RuntimeError: the state is of no such optimizer.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, moments in state["state"].items():

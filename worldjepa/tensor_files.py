@@ -84,7 +84,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     crc = 0
     for name in sorted(tensors):
         data = tensors[name].detach().cpu().contiguous().flatten()
-        crc = zlib.crc32(data.view(torch.uint8).numpy(), crc)
+        crc = zlib.crc32(data.view(torch.uint8).numpy().data, crc)
     return str(crc)
 
 

@@ -32,6 +32,10 @@ NOWHERE = -1
 LARGEST_RATIO = 10_000
 
 
+# What h5py raises where a file is damaged.
+DAMAGED = (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError)
+
+
 class Column(Protocol):
     """Rows of one shape and dtype, N of them; indexed by a slice, `...` or whole numbers of any shape."""
 
@@ -128,7 +132,7 @@ def told(dataset: h5py.Dataset) -> Iterator[None]:
     """Whatever reading a damaged file raises as one UserError that names file and column."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())
         name = dataset.name.removeprefix("/")
         raise UserError(f"{dataset.file.filename}: column {name} can't be read ({reason})") from None
@@ -210,7 +214,9 @@ def chunk_offsets(dataset: h5py.Dataset, file_size: int) -> np.ndarray:
         with suppress(OSError, ValueError, EOFError), open(kept, "rb") as opened:
             held = np.lib.format.read_array(opened, allow_pickle=False)
             offsets = held[:-1]
-            whole = held.shape == (count + 1,) and held.dtype == np.int64 and held[-1] == zlib.crc32(offsets)
+            whole = (
+                held.shape == (count + 1,) and held.dtype == np.int64 and held[-1] == zlib.crc32(offsets.data)
+            )
             if whole and _inside(offsets, size, file_size):
                 return offsets
     offsets = np.full(count, NOWHERE, np.int64)
@@ -227,7 +233,7 @@ def chunk_offsets(dataset: h5py.Dataset, file_size: int) -> np.ndarray:
             kept.parent.mkdir(parents=True, exist_ok=True)
             temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
             with open(temporary, "wb") as file:
-                np.save(file, np.append(offsets, zlib.crc32(offsets)))
+                np.save(file, np.append(offsets, zlib.crc32(offsets.data)))
             temporary.replace(kept)
     return offsets
 

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ..documents import from_json
+from ..documents import OTHER_FORM, from_json
 from ..errors import UserError
 from .recordings import RESERVED, alike, is_column_name, picture, sized, video_frames
 
 INFO = Path("meta", "info.json")
 # Counters, which are made anew.
 COUNTERS = ("frame_index", "episode_index", "index")
-# What reading numbers and texts of another form raises; pyarrow's errors are of these kinds, too.
-OTHER_FORM = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 # What our columns are called otherwise.
 NAMES = {"observation.state": "observation"}
 
@@ -56,7 +54,7 @@ class LeRobot:
             version = str(info["codebase_version"])
             self._features: dict[str, Any] = {name: dict(told) for name, told in info["features"].items()}
             self._fps, self._chunk = float(info["fps"]), int(info.get("chunks_size", 1000))
-            self._paths = {"data": str(info["data_path"]), "video": str(info.get("video_path"))}
+            self._paths = {"data": str(info["data_path"]), "video": str(info.get("video_path", ""))}
             count = int(info["total_episodes"])
         except (OSError, *OTHER_FORM) as error:
             raise UserError(f"{folder / INFO}: is not a LeRobot data set's ({_line(error)})") from None

@@ -118,7 +118,8 @@ def is_column_name(name: str) -> bool:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.lib.npyio.NpzFile(path, allow_pickle=False) as file:
+        # Not np.load, which takes other kinds of file as well.
+        with open(path, "rb") as held, np.lib.npyio.NpzFile(held, allow_pickle=False) as file:
             columns = {name: np.asarray(file[name]) for name in file.files}
     except (OSError, ValueError, EOFError, RuntimeError, LookupError, MemoryError, *BAD_ZIP) as error:
         raise UserError(f"{path}: not an npz of plain arrays ({' '.join(str(error).split())})") from None
@@ -199,9 +200,11 @@ def video_frames(path: Path) -> Iterator[np.ndarray]:
             width, height = map(int, process.stdout.readline().split())
             process.stdout.readline()
             yield np.frombuffer(process.stdout.read(3 * width * height), np.uint8).reshape(height, width, 3)
-        if process.wait():
-            told.seek(0)
-            raise OSError(told.read().decode(errors="replace"))
+        failed = process.wait()
+        told.seek(0)
+        # Of frames that are damaged ffmpeg makes what it can, and only says so.
+        if (errors := told.read()) or failed:
+            raise OSError(errors.decode(errors="replace"))
 
 
 def sized(frame: np.ndarray, size: int) -> np.ndarray:

@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 from h5py import h5o
 
-from ..documents import from_json
 from ..errors import UserError
-from .columns import Column, FileMap, allow_open_files, column
+from .columns import DAMAGED, Column, FileMap, allow_open_files, column
 from .compression import filters
-from .provenance import SCHEMA, Origin, checksum, describe, made_here
+from .provenance import SCHEMA, Origin, checksum, checksums, describe, made_here, said, whole_number
 
 PER_EPISODE = ("ep_len", "ep_offset")
 # Mapped pages count as this process's memory once they are read. Of data larger than this they are let go
@@ -117,11 +116,11 @@ class Shard:
         try:
             # Locks keep writers away, whom a finished file has no more; some network storage has no locks.
             file = h5py.File(path, "r", locking="best-effort")
-            self.about, self.versions = (_said(file, name) for name in ("about", "versions"))
+            self.about, self.versions = (said(file, name) for name in ("about", "versions"))
             schema = whole_number(file.attrs.get("schema", SCHEMA))
             # The low level: ten thousand columns of a large data set are opened in a second.
             found = {name: h5o.open(file.id, name.encode()) for name in file}
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        except DAMAGED as error:
             raise UserError(_why(path, error)) from None
         datasets = {name: item for name, item in found.items() if isinstance(item, h5py.h5d.DatasetID)}
         if schema > SCHEMA:
@@ -136,7 +135,7 @@ class Shard:
             self._map = FileMap(path)
             every = {name: column(file, name, item, self._map) for name, item in datasets.items()}
             self.lengths, self.offsets = (np.array(every.pop(name)[...]) for name in PER_EPISODE)
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        except DAMAGED as error:
             raise UserError(_why(path, error)) from None
         self.columns: dict[str, Column] = every
         self._check()
@@ -144,14 +143,10 @@ class Shard:
     @property
     def checksums(self) -> dict[str, int]:
         """Raises UserError where one is no number."""
-        sums = {}
         try:
-            for name in (*self.columns, *PER_EPISODE):
-                if "crc32" in (attributes := self._file[name].attrs):
-                    sums[name] = whole_number(attributes["crc32"])
-        except (OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+            return checksums(self._file, (*self.columns, *PER_EPISODE))
+        except DAMAGED as error:
             raise UserError(_why(self.path, error)) from None
-        return sums
 
     def stored(self, name: str) -> Column:
         """A column of frames or of episodes, as it is in the file."""
@@ -185,43 +180,6 @@ class Shard:
         for name, found in self.columns.items():
             if not found.shape or found.shape[0] != rows:
                 raise UserError(f"{self.path}: column {name} has shape {found.shape}, action has {rows} rows")
-
-
-def whole_number(value: Any) -> int:
-    """What an attribute says.
-
-    Raises:
-        ValueError: it is no whole number.
-    """
-    if np.ndim(value) or np.asarray(value).dtype.kind not in "iu":
-        raise ValueError(f"{value!r} is no whole number")
-    return int(value)
-
-
-def _said(file: h5py.File, name: str) -> dict[str, Any] | None:
-    """The mapping that an attribute holds as JSON; what `env`, its `variations` and `collect` say are such.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    if name not in file.attrs:
-        return None
-    said = from_json(file.attrs[name])
-    for group in (
-        said,
-        *(_part(said, part) for part in ("env", "collect")),
-        _part(said, "env", "variations"),
-    ):
-        if not isinstance(group, dict):
-            raise ValueError(f"its attribute {name} says {said!r:.100}")
-    return said
-
-
-def _part(tree: Any, *names: str) -> Any:
-    """What stands below these names; {} where nothing does."""
-    for name in names:
-        tree = tree.get(name, {}) if isinstance(tree, dict) else tree
-    return tree
 
 
 def _why(path: Path, error: Exception) -> str:

@@ -117,7 +117,7 @@ def _quantities(
             continue
         rows = np.concatenate([np.asarray(shard.columns[name][:], np.float64) for shard in store.shards])
         if name == "qpos" and coordinates is not None:
-            yield from _named(coordinates(rows))
+            yield from _named(coordinates(rows[np.isfinite(rows).all(1)]))
         else:
             yield from ((f"{name} {i}", values, False) for i, values in enumerate(rows.T))
     yield from ((f"action {i}", values, False) for i, values in enumerate(actions.T))

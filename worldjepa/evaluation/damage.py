@@ -6,20 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..documents import OTHER_FORM
 from ..errors import UserError
 
-# What telling, or drawing, numbers of another form raises.
-OTHER_FORM = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-    RecursionError,
-)
 # What reading an npz raises beside these.
-NO_ARRAYS = (EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+NO_ARRAYS = (EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @contextmanager

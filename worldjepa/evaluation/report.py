@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from ..data.pictures import DAMAGED_PICTURE, opened
-from ..documents import Unreadable, from_json
+from ..documents import OTHER_FORM, Unreadable, from_json
 from ..recipes import to_yaml
 from ..run import Run, write_text
 from .catalogue import EVALUATIONS, Evaluation, Headline, caption, made_by, owner, possible, trained_by
 from .curves import charts
-from .damage import OTHER_FORM
 from .tables import Table, blocks
 from .verdict import verdict
 
