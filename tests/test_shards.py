@@ -339,7 +339,7 @@ SPOILED = {
     "about a text for env": (lambda file: file.attrs.update(about='{"env": "x"}'), "attribute about says"),
     "about no text": (lambda file: file.attrs.update(about='{"x": "\\ud800"}'), "not a whole HDF5 file"),
     "about without end": (lambda file: file.attrs.update(about="[" * 60_000), "nested too deep"),
-    "text in place of qpos": (replace("qpos", np.full((13, 3), "x", object), dtype=TEXT), "qpos holds object"),
+    "text for qpos": (replace("qpos", np.full((13, 3), "x", object), dtype=TEXT), "qpos holds object"),
     "fewer offsets": (replace("ep_offset", np.array([0])), "no whole episode"),
     "no episode": (lambda f: [replace(n, np.zeros(0, int))(f) for n in PER_EPISODE], "no whole episode"),
     "episode of no frames": (replace("ep_len", np.array([4, 0])), "no whole episode"),
