@@ -156,6 +156,12 @@ KINDS = {
     "idx labels": Kind(
         valid_files.fashion, "fashion-mnist/t10k-labels-idx1-ubyte.gz", f"{PICTURES}FashionMNIST"
     ),
+    "torchvision's": Kind(
+        valid_files.fashion,
+        "mnist/MNIST/raw/train-images-idx3-ubyte",
+        f"{PICTURES}MNIST images.root=mnist",
+        named="images.root=mnist",
+    ),
     "LeWM's weights": Kind(valid_files.lewm, "lewm.pt", f"{CONVERT}lewm.pt", spoilt_state),
     "LeWM's safetensors": Kind(
         valid_files.lewm, "lewm.safetensors", f"{CONVERT}lewm.safetensors", spoilt_header

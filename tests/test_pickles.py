@@ -195,6 +195,20 @@ def test_nothing_is_run(
         assert Path(place.file).name in line or str(Path(place.file).parent) in line
 
 
+def test_a_pickle_among_torchvisions_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CIFAR's files are pickles: torchvision reads none whose MD5 is not the one that it knows."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        pickled(folder / name)
+    assert cli.main(["train", "images_smoke", "images.data=CIFAR10"]) == 2
+    assert capsys.readouterr().err.startswith("worldjepa: images.data=CIFAR10: not in images.root=data")
+    assert not (tmp_path / MARK).exists()
+
+
 def test_a_decoder_that_is_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for write in (saved, pickled):

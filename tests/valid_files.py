@@ -132,7 +132,7 @@ def hub(folder: Path) -> None:
 
 
 def fashion(folder: Path) -> None:
-    """MNIST's files, gzipped."""
+    """MNIST's files, gzipped as Debian has them, and as torchvision has them."""
     rng = np.random.default_rng(0)
     for split in ("train", "t10k"):
         for name, array in (
@@ -143,6 +143,9 @@ def fashion(folder: Path) -> None:
             path = folder / "fashion-mnist" / f"{split}-{name}-idx{array.ndim}-ubyte.gz"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(gzip.compress(header + array.tobytes()))
+            plain = folder / "mnist" / "MNIST" / "raw" / path.stem
+            plain.parent.mkdir(parents=True, exist_ok=True)
+            plain.write_bytes(header + array.tobytes())
 
 
 def lewm(folder: Path) -> None:

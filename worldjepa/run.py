@@ -277,7 +277,7 @@ def _logged(line: bytes) -> dict[str, float] | None:
     """What a line of metrics.jsonl says; None where it can't have been logged."""
     try:
         row = {name: float(value) for name, value in from_json(line).items()}
-        return {**row, "step": int(row["step"])}
+        return {**row, "step": int(row["step"])} if 0 <= row["step"] < 2**63 else None
     except (Unreadable, AttributeError, TypeError, ValueError, LookupError, OverflowError):
         return None
 

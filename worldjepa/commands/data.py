@@ -184,7 +184,7 @@ def _coordinates(config: Config, store: Store) -> Coordinates | None:
     """Names of what qpos holds, from the environment that the data come from, where it can be made: one of
     ours, or the one that env.id names. Data name no other module that is then imported."""
     known = (store.about or {}).get("env", {})
-    if not str(known.get("id")).startswith(("worldjepa.envs:", config.env.id)):
+    if not str(known.get("id")).startswith("worldjepa.envs:") and known.get("id") != config.env.id:
         return None
     with contextlib.suppress(UserError, RuntimeError, TypeError, ValueError, AttributeError):
         # The names do not depend on how large it draws.

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
-from h5py import h5d, h5l, h5z
+from h5py import h5d, h5f, h5z
 
 from ..errors import UserError
 
@@ -98,7 +98,8 @@ def column(file: h5py.File, name: str, dataset: h5d.DatasetID, mapped: FileMap) 
     size = math.prod(shape or ()) * dtype.itemsize
     if size > LARGEST_RATIO * len(mapped.bytes):
         raise ValueError(f"column {name} says that it has {size} bytes, the file has {len(mapped.bytes)}")
-    elsewhere = file.id.links.get_info(name.encode()).type == h5l.TYPE_EXTERNAL
+    # A link may lead into another file.
+    elsewhere = h5f.get_name(dataset) != h5f.get_name(file.id)
     # Text of free length lies elsewhere in the file: its rows here are only pointers.
     if dtype.hasobject or not size or mapped.shifted or elsewhere:
         return ThroughHDF5(file[name])
