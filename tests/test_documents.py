@@ -94,6 +94,6 @@ def test_a_result_that_can_not_be_told_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"geometry\.json: damaged, .* \(KeyError: 'rank'\)"), told_from(path):
         from_json(path.read_bytes())["rank"]
     path.with_suffix(".npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UserError, match=r"geometry\.json or .*geometry\.npz: damaged"), told_from(path):
-        with open(path.with_suffix(".npz"), "rb") as file:
-            np.load(file)
+    told = pytest.raises(UserError, match=r"geometry\.json or .*geometry\.npz: damaged")
+    with open(path.with_suffix(".npz"), "rb") as file, told, told_from(path):
+        np.load(file)

@@ -34,7 +34,7 @@ from valid_files import QUICK, WORLD
 
 from worldjepa.data.shards import Store
 
-FEW, MANY = 1, 14
+FEW, MANY = 2, 14
 BAR = re.compile(r"^[a-z ]+: +\d+%\|[^\n]*\n", re.MULTILINE)
 
 
@@ -72,8 +72,9 @@ RESUME = "worldjepa train run data.path=data"
 RESUMED = ("run/metrics.jsonl", "run/events*", "run/checkpoints*", "run/failures*", "run/evaluation*")
 LIST = "sweep.py reacher.yaml --list --results results --runs runs"
 PAGE = ("*/report.html",)
-# What takes a second or more where it comes to its end.
-LONG = (TRAIN, RESUME, "worldjepa report", "worldjepa geometry", "worldjepa data info", f"{PICTURES}a")
+# What takes long where it comes to its end, or to be made ready.
+LONG = (TRAIN, RESUME, CONVERT, f"{PICTURES}a", f"{PICTURES}pictures")
+LONG += ("worldjepa report", "worldjepa geometry", "worldjepa data info", "worldjepa data show")
 LOOKED = ("seen/evaluation*", "seen/events*", "seen/0*")
 KINDS = {
     "shard": Kind(valid_files.data, "data/shard-00000.h5", "worldjepa data verify data", _hdf5),
@@ -203,11 +204,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Path]:
 def contents(folder: Path, but: tuple[str, ...] = ()) -> dict[str, bytes]:
     """Every file, without those of some patterns."""
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        name: path.read_bytes()
-        for name, path in found.items()
-        if not any(fnmatch.fnmatch(name, pattern) for pattern in but)
-    }
+    return {name: path.read_bytes() for name, path in found.items() if not _any(name, but)}
+
+
+def _any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def check(kind: Kind, damage: Damage, source: Path, folder: Path, apart: Apart) -> Ended:
@@ -216,10 +217,13 @@ def check(kind: Kind, damage: Damage, source: Path, folder: Path, apart: Apart) 
     file = folder / kind.file
     whole = file.read_bytes()
     damage.function(file)
-    before = contents(folder, kind.writes)
+    before = contents(folder)
     ended = apart(folder, *kind.command.split())
     assert ended.code in (0, 1, 2), f"{damage}: {ended.code}\n{ended.err[-3000:]}"
-    assert contents(folder, kind.writes) == before, f"{damage}: other files were changed"
+    # What fails writes no checkpoint and removes none.
+    may = kind.writes if ended.code == 0 else tuple(w for w in kind.writes if "checkpoints" not in w)
+    left = {name: held for name, held in before.items() if not _any(name, may)}
+    assert contents(folder, may) == left, f"{damage}: other files were changed"
     # Without progress bars, and what they have overwritten.
     said = BAR.sub("", re.sub(r"[^\n]*\r", "", ended.err))
     if ended.code == 2:
@@ -285,5 +289,6 @@ def test_a_spoilt_file_is_told_of_in_one_line(
 def test_many_spoilt_files(name: str, made: Callable[[Kind], Path], tmp_path: Path, apart: Apart) -> None:
     codes = tried(name, MANY, made(KINDS[name]), tmp_path, apart)
     assert len(codes) == MANY
-    # Most damage is noticed.
-    assert sum(map(bool, codes)) > 0
+    # A page leaves out what can't be read, as do metrics; everything else notices most of it.
+    left_out = "report" in KINDS[name].command or "metrics" in KINDS[name].file
+    assert left_out or sum(map(bool, codes)) >= MANY / 4, codes

@@ -23,11 +23,18 @@ from test_fuzz import CHECKPOINT, CONVERT, PICTURES, RESUME
 from worldjepa import cli
 from worldjepa.data.shards import Store
 from worldjepa.errors import UserError
+from worldjepa.evaluation.damage import told_from
 from worldjepa.evaluation.decoder import LatentDecoder, load_decoder
+from worldjepa.evaluation.decoder_figures import decode_figure
+from worldjepa.evaluation.geometry_figures import geometry_figures
+from worldjepa.evaluation.image_figures import image_probe_figures
 from worldjepa.evaluation.stretches import _collected
+from worldjepa.evaluation.surprise_figures import surprise_figure
 from worldjepa.recipes import load_config
 
 MARK = "harm"
+# Of arrays in an npz, some that are read.
+NAMES = ("action", "map", "surprises", "true", "reconstructed", "imagined")
 
 
 class Harmful:
@@ -50,7 +57,7 @@ def pickled(path: Path) -> None:
 
 
 def in_arrays(path: Path) -> None:
-    np.savez(path, action=np.array([Harmful()] * 12, object), map=np.array([Harmful()], object))
+    np.savez(path, **dict.fromkeys(NAMES, np.array([Harmful()] * 12, object)))
 
 
 def as_npy(path: Path) -> None:
@@ -137,12 +144,6 @@ PLACES = {
     "npz": Place(valid_files.recorded, "recorded/a.npz", in_arrays, RECORDED),
     "npz that is an npy": Place(valid_files.recorded, "recorded/a.npz", as_npy, RECORDED),
     "npz that is a pickle": Place(valid_files.recorded, "recorded/a.npz", pickled, RECORDED),
-    "arrays of a result": Place(
-        valid_files.images, "seen/evaluation/geometry.npz", in_arrays, "worldjepa geometry seen"
-    ),
-    "arrays that are a pickle": Place(
-        valid_files.images, "seen/evaluation/geometry.npz", pickled, "worldjepa geometry seen"
-    ),
     "parquet": Place(valid_files.hub, "parquet/train-0.parquet", extended, f"{PICTURES}parquet", False),
     "arrow": Place(valid_files.hub, "arrow/train-0.arrow", extended, f"{PICTURES}arrow", False),
 }
@@ -193,6 +194,23 @@ def test_nothing_is_run(
         line = re.sub(r"[^\n]*\r", "", told.err).splitlines()[-1]
         assert line.startswith(f"{program}: ")
         assert Path(place.file).name in line or str(Path(place.file).parent) in line
+
+
+@pytest.mark.parametrize("draw", [geometry_figures, surprise_figure, decode_figure, image_probe_figures])
+@pytest.mark.parametrize("write", [in_arrays, as_npy, pickled])
+def test_arrays_of_a_result(
+    draw: Callable[[Path], Any],
+    write: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "result.json"
+    path.write_text("{}")
+    write(path.with_suffix(".npz"))
+    with pytest.raises(UserError, match=r"result\.npz: damaged, or of another version"), told_from(path):
+        draw(path)
+    assert not (tmp_path / MARK).exists()
 
 
 def test_a_pickle_among_torchvisions_files(
