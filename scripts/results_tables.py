@@ -6,7 +6,6 @@ python scripts/results_tables.py --to docs        # into docs/results.md, with i
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweep_grid import SEED
+from sweep_run import held
 
+from worldjepa.documents import OTHER_FORM
+from worldjepa.errors import UserError
 from worldjepa.evaluation.few_shot import interval
 from worldjepa.evaluation.figures import INK, QUIET, rule, save
 from worldjepa.run import write_text
@@ -56,7 +58,7 @@ USUAL = "usual"
 def read(sweep: str, results: Path) -> list[Result]:
     """The results of a sweep by the values of their axes, seeds last; numbers in names count as numbers, and
     our own objective comes first."""
-    found = [json.loads(path.read_text("utf-8")) for path in (results / sweep).glob("*.json")]
+    found = [held(path) for path in (results / sweep).glob("*.json")]
 
     def place(result: Result) -> Any:
         values = [str(value) for name, value in result["axes"].items() if name != SEED]
@@ -233,21 +235,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, help="folder for results.md and PNGs; else Markdown is printed")
     options = parser.parse_args(argv)
     sweeps = options.sweeps or sorted({path.parent.name for path in options.results.glob("*/*.json")})
-    found = {sweep: read(sweep, options.results) for sweep in sweeps}
-    if empty := [sweep for sweep, results in found.items() if not results] or not found:
-        names = "any sweep" if empty is True else ", ".join(empty)
-        print(f"results_tables.py: {options.results}: has no results of {names}", file=sys.stderr)
+    try:
+        sections = [told(sweep, options.results, options.to) for sweep in sweeps]
+        if not sections:
+            raise UserError(f"{options.results}: has no results of any sweep")
+    except UserError as error:
+        print(f"results_tables.py: {error}", file=sys.stderr)
         return 2
-    sections = []
-    for sweep, results in found.items():
-        curves = options.to and all("setting" in result["axes"] for result in results)
-        picture = draw_curves(results, _made(options.to) / f"{sweep}.png").name if curves else ""
-        sections.append(section(sweep, results, picture))
     text = "\n\n".join(["# Results", NOTE, *sections]) + "\n"
     if options.to:
         write_text(_made(options.to) / "results.md", text)
     print(options.to / "results.md" if options.to else text)
     return 0
+
+
+def told(sweep: str, folder: Path, to: Path | None) -> str:
+    """The section of a sweep, its curves drawn into a folder.
+
+    Raises:
+        UserError: it has no results, or they are damaged or of another version.
+    """
+    try:
+        results = read(sweep, folder)
+        if not results:
+            raise UserError(f"{folder}: has no results of {sweep}")
+        curves = to and all("setting" in result["axes"] for result in results)
+        picture = draw_curves(results, _made(to) / f"{sweep}.png").name if to and curves else ""
+        return section(sweep, results, picture)
+    except OTHER_FORM as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(f"{folder / sweep}: holds results of another version ({reason})") from None
 
 
 def _made(folder: Path) -> Path:

@@ -15,7 +15,6 @@ code is then 1.
 
 import argparse
 import fnmatch
-import json
 import multiprocessing
 import os
 import shutil
@@ -28,10 +27,11 @@ from typing import Any
 
 import numpy as np
 from sweep_grid import Planned, read_grid
-from sweep_run import MACHINE, ROOT, Places, Stopped, asked, collect, execute
+from sweep_run import MACHINE, ROOT, Places, Stopped, asked, collect, damaged, execute, held
 from worldjepa.envs.rendering import OpenGLUnavailable
 
 from worldjepa.data.workers import ctrl_c_noted, end_with_parent
+from worldjepa.documents import OTHER_FORM
 from worldjepa.errors import UserError
 from worldjepa.notation import part
 
@@ -40,8 +40,13 @@ EVALUATION, STEP = 1.5, 0.003
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A result, or nothing where there is none."""
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+    """A result, or nothing where there is none; UserError where it is damaged."""
+    if result := held(path):
+        try:
+            told(result)
+        except OTHER_FORM as error:
+            raise damaged(path, f"{type(error).__name__}: {error}") from None
+    return result
 
 
 def state(planned: Planned, places: Places) -> str:

@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from worldjepa.config import Config
+from worldjepa.documents import Unreadable, from_yaml
 from worldjepa.errors import UserError
 from worldjepa.options import leaves, options
 from worldjepa.recipes import load_config
@@ -91,7 +90,7 @@ def read_grid(what: str) -> list[Planned]:
     """
     path = GRIDS / f"{what}.yaml" if (GRIDS / f"{what}.yaml").is_file() else Path(what)
     grid = _read(path)
-    axes = {axis: _settings(path, axis, values) for axis, values in grid["axes"].items()}
+    axes = {str(axis): _settings(path, str(axis), values) for axis, values in grid["axes"].items()}
     runs = [
         _planned(path, grid, dict(zip(axes, chosen, strict=True)))
         for chosen in itertools.product(*(settings.items() for settings in axes.values()))
@@ -109,11 +108,11 @@ def _read(path: Path) -> dict[str, Any]:
         there = ", ".join(sorted(p.stem for p in GRIDS.glob("*.yaml")))
         raise UserError(f"{path}: no such grid; there are {there}, or name a YAML file")
     try:
-        grid = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        grid = from_yaml(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, Unreadable) as error:
         raise UserError(f"{path}: no YAML that can be read: {' '.join(str(error).split())}") from None
     if not isinstance(grid, dict) or set(grid) - KEYS:
-        found = ", ".join(sorted(set(grid) - KEYS)) if isinstance(grid, dict) else type(grid).__name__
+        found = ", ".join(map(str, set(grid) - KEYS)) if isinstance(grid, dict) else type(grid).__name__
         raise UserError(f"{path}: a grid has {', '.join(sorted(KEYS))}, not {found}")
     for key in ("options", "axes", "evaluate"):
         if not isinstance(grid.setdefault(key, {}), dict):
@@ -125,7 +124,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _settings(path: Path, axis: str, values: Any) -> dict[Any, dict[str, Any]]:
     """By value, or name of the setting, what it sets; "recipe" stands among the options here."""
-    if isinstance(values, list) and values and (axis == "recipe" or axis in options()):
+    simple = isinstance(values, list) and not any(isinstance(value, dict | list) for value in values)
+    if simple and values and (axis == "recipe" or axis in options()):
         return {value: {axis: value} for value in values}
     if isinstance(values, dict) and values and all(isinstance(v, dict) for v in values.values()):
         return values
@@ -139,10 +139,14 @@ def _planned(path: Path, grid: dict[str, Any], chosen: dict[str, tuple[Any, dict
     stated = {"recipe": grid.get("recipe")} | grid["options"]
     for _, setting in chosen.values():
         stated |= setting
+    if trees := [name for name, value in stated.items() if isinstance(value, dict | list)]:
+        raise UserError(f"{path}: {trees[0]}: must be an option, by its whole name, and its value")
     recipe = str(stated.pop("recipe"))
     # The seed comes last in a name wherever it stands.
     parts = [_part(axis, value) for axis, (value, _) in sorted(chosen.items(), key=lambda i: i[0] == SEED)]
-    evaluate = {str(name): str(text).split() for name, text in grid["evaluate"].items()}
+    evaluate = {
+        str(name): text.split() if isinstance(text, str) else [] for name, text in grid["evaluate"].items()
+    }
     for name, words in evaluate.items():
         if not words or words[0] not in VERBS:
             raise UserError(f"{path}: evaluate: {name}: must begin with {' or '.join(VERBS)}")
@@ -166,7 +170,7 @@ def _check(path: Path, runs: list[Planned]) -> None:
 
 def _part(axis: str, value: Any) -> str:
     """A value in a name: a word for itself, a number after its option."""
-    text = Path(value).stem if axis == "recipe" else _text(value)
+    text = Path(str(value)).stem if axis == "recipe" else _text(value)
     return _safe(text if isinstance(value, str) else _last(axis) + text)
 
 

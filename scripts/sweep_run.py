@@ -15,6 +15,8 @@ from sweep_grid import Planned
 from worldjepa.config import Config
 from worldjepa.data.provenance import made_here
 from worldjepa.data.workers import cores
+from worldjepa.documents import Unreadable, from_json
+from worldjepa.errors import UserError
 from worldjepa.options import leaves
 from worldjepa.recipes import load_config
 
@@ -109,14 +111,35 @@ def command(verb: str, config: Config) -> None:
         raise Stopped(code)
 
 
+def held(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values = from_json(path.read_bytes()) if path.exists() else {}
+    except Unreadable as error:
+        raise damaged(path, error) from None
+    if not isinstance(values, dict):
+        raise damaged(path, f"a {type(values).__name__}")
+    return values
+
+
+def damaged(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: damaged, or of another version ({reason}); move it away")
+
+
 class Progress:
     """What is known of a run that is under way, kept in its folder: seconds of each stage over all attempts
     (of one that was killed nothing is known), the number of attempts, what was measured."""
 
     def __init__(self, path: Path):
         self.path = path
-        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        self.values: dict[str, Any] = {"attempts": 0, "seconds": {}, "measured": {}} | known
+        usual: dict[str, Any] = {"attempts": 0, "seconds": {}, "measured": {}}
+        self.values = usual | held(path)
+        if wrong := [name for name in usual if type(self.values[name]) is not type(usual[name])]:
+            raise damaged(path, wrong[0])
         self.values["attempts"] += 1
 
     @contextmanager

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from worldjepa import run as run_module
+from worldjepa import tensor_files
 from worldjepa.errors import UserError
-from worldjepa.run import Run, load_into
+from worldjepa.run import Run
+from worldjepa.tensor_files import load_into
 
 
 def save(run: Run, step: int, model: nn.Module | None = None, keep: int = 100) -> Path:
@@ -62,7 +64,7 @@ def test_a_kill_while_saving_leaves_whole_checkpoints(
         raise Killed
 
     with monkeypatch.context() as patch:
-        target = run_module if where == "save_file" else getattr(run_module, where.split(".")[0])
+        target = tensor_files if where == "save_file" else getattr(run_module, where.split(".")[0])
         patch.setattr(target, where.split(".")[-1], killed)
         with pytest.raises(Killed):
             save(empty_run, 3, keep=2)
@@ -93,6 +95,53 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(empty_run: Run, name: str, 
     with pytest.raises(UserError, match=r"00000004: damaged \(.*\); remove it") as raised:
         load(checkpoint)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt"])
+def test_one_bit_of_a_checkpoint_is_noticed(empty_run: Run, name: str) -> None:
+    model = nn.Linear(30, 30)
+    (model.weight.sum() + model.bias.sum()).backward()
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.step()
+    checkpoint = empty_run.save_checkpoint(model, {"step": 4, "optimizer": optimizer.state_dict()})
+    path = checkpoint / name
+    whole = bytearray(path.read_bytes())
+    # Within the numbers of the largest tensor.
+    place = whole.index(model.weight.detach().numpy().tobytes()[:64]) if name != "trainer.pt" else 4000
+    whole[place + 1] ^= 1
+    path.write_bytes(whole)
+    load = empty_run.load_weights if name == "model.safetensors" else empty_run.load_trainer_state
+    with pytest.raises(UserError, match=r"00000004: damaged \(.*(checksum|CRC)"):
+        load(checkpoint)
+
+
+def test_a_copy_beside_checkpoints_is_none(empty_run: Run) -> None:
+    save(empty_run, 4)
+    for name in ("00000004 (copy)", "00000005.bak"):
+        (empty_run.path / "checkpoints" / name).mkdir()
+    assert [path.name for path in empty_run.checkpoints()] == ["00000004"]
+
+
+def test_weights_of_another_kind_or_not_finite_are_refused() -> None:
+    weights = nn.Linear(2, 3).state_dict()
+    with pytest.raises(UserError, match=r"x: of another model: bias is torch\.int64, not torch\.float32"):
+        load_into(nn.Linear(2, 3), weights | {"bias": torch.zeros(3, dtype=torch.int64)}, Path("x"))
+    with pytest.raises(UserError, match=r"x: damaged: bias has a number that is not finite"):
+        load_into(nn.Linear(2, 3), weights | {"bias": torch.full((3,), torch.nan)}, Path("x"))
+
+
+def test_what_is_no_line_of_metrics_is_left_out(empty_run: Run) -> None:
+    lines = [
+        b'{"step": 1, "train/loss": 2}',
+        b'{"step": 2, "train/l',
+        b"5",
+        b'{"train/loss": 1}',
+        b"\xff\xfe",
+    ]
+    lines += [b'{"step": 1e999}', b'{"step": 3, "train/loss": "x"}', b"[" * 60_000, b'{"step": 4, "x": NaN}']
+    (empty_run.path / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    assert [row["step"] for row in empty_run.metrics()] == [1, 4]
+    assert empty_run.metrics()[0] == {"step": 1, "train/loss": 2.0}
 
 
 class Harmful:

@@ -1,6 +1,7 @@
 """worldjepa.data.columns: however a column is stored, its rows are what h5py reads."""
 
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,29 @@ def kept() -> list[Path]:
     return sorted(cache_folder().rglob("*.npy"))
 
 
+def summed(offsets: np.ndarray) -> np.ndarray:
+    """With their checksum behind them."""
+    return np.append(offsets, zlib.crc32(offsets.tobytes()))
+
+
+def as_npz(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, np.zeros(3))
+
+
+def one_less(path: Path) -> None:
+    offsets = np.load(path)
+    offsets[3] -= 1
+    np.save(path, offsets)
+
+
 def test_the_list_is_kept_and_used(tmp_path: Path, listed: Callable[[Path], np.ndarray]) -> None:
     path = written(tmp_path / "x.h5", VALUES["frames"], chunk_rows=1)
     offsets = listed(path)
     assert len(kept()) == 1
-    np.testing.assert_array_equal(np.load(kept()[0]), offsets)
+    np.testing.assert_array_equal(np.load(kept()[0]), summed(offsets))
     # Other offsets that are possible show where the second list comes from.
-    np.save(kept()[0], offsets[::-1])
+    np.save(kept()[0], summed(offsets[::-1]))
     np.testing.assert_array_equal(listed(path), offsets[::-1])
     assert not list(cache_folder().rglob("*.tmp"))
 
@@ -155,9 +172,11 @@ def test_the_list_is_kept_and_used(tmp_path: Path, listed: Callable[[Path], np.n
         lambda path: path.write_bytes(path.read_bytes()[:50]),
         lambda path: path.write_bytes(b""),
         lambda path: np.save(path, np.zeros(3, np.int64)),
-        lambda path: np.save(path, np.zeros(ROWS)),
-        lambda path: np.save(path, np.full(ROWS, 10**9)),
-        lambda path: np.save(path, np.full(ROWS, -2)),
+        lambda path: np.save(path, np.zeros(ROWS + 1)),
+        lambda path: np.save(path, summed(np.full(ROWS, 10**9))),
+        lambda path: np.save(path, summed(np.full(ROWS, -2))),
+        as_npz,
+        one_less,
         lambda path: np.save(path, np.array([{}] * ROWS), allow_pickle=True),
     ],
 )
@@ -168,7 +187,7 @@ def test_a_spoiled_list_is_made_again(
     offsets = listed(path)
     spoil(kept()[0])
     np.testing.assert_array_equal(listed(path), offsets)
-    np.testing.assert_array_equal(np.load(kept()[0]), offsets)
+    np.testing.assert_array_equal(np.load(kept()[0]), summed(offsets))
 
 
 def test_another_file_in_its_place_has_a_list_of_its_own(

@@ -16,8 +16,9 @@ ALLOWED = {
     "notation": set(),
     "limits": {"errors", "config", "options", "protocols", "notation"},
     "pretrained": set(),
-    "recipes": {"errors", "config", "options", "limits", "pretrained", "protocols"},
+    "recipes": {"errors", "config", "documents", "options", "limits", "pretrained", "protocols"},
     "fresh_store": {"errors"},
+    "documents": set(),
     "distributed": {"errors", "config", "fresh_store"},
 }
 CORE = set(ALLOWED)
@@ -44,11 +45,12 @@ ALLOWED["device"] = {"config", "errors", "memory"}
 ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
-ALLOWED["run"] = MODELS | {"data"}
+ALLOWED["tensor_files"] = {"errors"}
+ALLOWED["run"] = MODELS | {"data", "tensor_files"}
 ALLOWED["optimizer"] = {"config", "device"}
 ALLOWED["profiling"] = {"distributed", "run"}
-ALLOWED["trainer"] = MODELS | {"data", "run", "device", "optimizer", "profiling"}
-ALLOWED["evaluation"] = MODELS | {"data", "run", "trainer", "planning", "vit"}
+ALLOWED["trainer"] = MODELS | {"data", "run", "tensor_files", "device", "optimizer", "profiling"}
+ALLOWED["evaluation"] = MODELS | {"data", "run", "tensor_files", "trainer", "planning", "vit"}
 ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights", "device", "versions"}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}

@@ -104,7 +104,7 @@ def test_the_decoder_is_kept_while_nothing_it_learnt_from_changes(
     assert len(result("decode")["mse"]["imagined"]) == 2
     assert main(["decode", "runs/smoke", "decode.steps=1"]) == 0
     assert weights.stat().st_mtime_ns > before
-    assert decoder.load_file(weights)["mean_frame"].shape == (32, 32, 3)
+    assert decoder.read_tensors(weights)[0]["mean_frame"].shape == (32, 32, 3)
 
 
 def test_bodies_of_an_environment_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,8 @@ from worldjepa import cli, trainer
 from worldjepa.data.windows import Windows
 from worldjepa.errors import UserError
 from worldjepa.recipes import load_config
-from worldjepa.run import Run, load_into
+from worldjepa.run import Run
+from worldjepa.tensor_files import load_into
 from worldjepa.trainer import train
 from worldjepa.world_model import WorldModel
 

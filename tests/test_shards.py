@@ -212,7 +212,9 @@ def test_one_file_in_the_published_layout(tmp_path: Path):
     for number, written in enumerate(FLAT):
         steps = np.arange(lengths[number])[None]
         np.testing.assert_array_equal(store.gather("pixels", np.array([number]), steps)[0], written["pixels"])
-    assert store.gather("env_name", np.array([1]), np.array([[0, 0]])).tolist() == [[b"reacher"] * 2]
+    assert store.read("env_name", np.array([1]), np.array([[0, 0]])).tolist() == [[b"reacher"] * 2]
+    with pytest.raises(UserError, match=r"column env_name holds object, not numbers"):
+        store.gather("env_name", np.array([1]), np.array([[0, 0]]))
 
 
 def test_a_column_that_only_some_shards_have(folder: Path):
@@ -321,6 +323,23 @@ SPOILED = {
     "scalar column": (lambda file: file.create_dataset("fps", data=50.0), "column fps"),
     "past the end": (replace("ep_offset", np.array([0, 5])), "reaches past the 13 rows"),
     "before the start": (replace("ep_offset", np.array([-1, 4])), "reaches past"),
+    "past all numbers": (
+        lambda f: [replace("ep_offset", np.array([0, 2**62]))(f), replace("ep_len", np.array([4, 2**62]))(f)],
+        "reaches past the 13 rows",
+    ),
+    "episodes over one another": (replace("ep_offset", np.array([0, 3])), "reaches into the next"),
+    "no actions": (replace("action", np.zeros((13, 0), np.float32)), "not numbers (N, A)"),
+    "frames of nothing": (replace("pixels", np.zeros((13, 0, 8, 3), np.uint8)), "not uint8 (N, H, W, 3)"),
+    "larger than any memory": (
+        lambda f: [f.pop("qpos"), f.create_dataset("qpos", (2**60, 3), np.float64, chunks=(1, 3))],
+        "column qpos says that it has",
+    ),
+    "schema is infinite": (lambda file: file.attrs.update(schema=np.inf), "not a whole HDF5 file"),
+    "about is a list": (lambda file: file.attrs.update(about="[1]"), "its attribute about says [1]"),
+    "about a text for env": (lambda file: file.attrs.update(about='{"env": "x"}'), "attribute about says"),
+    "about no text": (lambda file: file.attrs.update(about='{"x": "\\ud800"}'), "not a whole HDF5 file"),
+    "about without end": (lambda file: file.attrs.update(about="[" * 60_000), "nested too deep"),
+    "text for qpos": (replace("qpos", np.full((13, 3), "x", object), dtype=TEXT), "qpos holds object"),
     "fewer offsets": (replace("ep_offset", np.array([0])), "no whole episode"),
     "no episode": (lambda f: [replace(n, np.zeros(0, int))(f) for n in PER_EPISODE], "no whole episode"),
     "episode of no frames": (replace("ep_len", np.array([4, 0])), "no whole episode"),
@@ -345,6 +364,19 @@ def test_the_unspoiled_rewrite_is_accepted(folder: Path):
     path = shard_path(folder, 2)
     rewritten(path, folder / "new", lambda file: file.attrs.update(schema=SCHEMA)).replace(path)
     assert Store(folder).lengths.tolist() == [5, 1, 7, 3, 4, 9]
+
+
+def test_a_column_that_lies_in_another_file(folder: Path, tmp_path: Path):
+    """Its place is one in that file, and not in this one's map."""
+    other = np.arange(26.0).reshape(13, 2)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["qvel"] = other
+    path = shard_path(folder, 2)
+    rewritten(path, folder / "new", lambda file: file.update(qvel=h5py.ExternalLink("../other.h5", "/qvel")))
+    (folder / "new").replace(path)
+    with h5py.File(path, "r") as file:
+        np.testing.assert_array_equal(file["qvel"], other)
+    np.testing.assert_array_equal(Shard(path).columns["qvel"][:], other)
 
 
 def test_a_damaged_chunk_is_named_when_it_is_read(folder: Path):

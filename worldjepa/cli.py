@@ -122,6 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # A full disk, a path without permission: what the operating system says of it.
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        return _complain(f"{verb}: memory is not enough ({' '.join(str(error).split())[:200]})")
+
+
+def _of_memory(error: Exception) -> bool:
+    """Python's and NumPy's, or torch's, of which that of the CPU has no type of its own."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in words)
 
 
 def _complain(message: str) -> int:

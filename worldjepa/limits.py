@@ -36,6 +36,13 @@ def _reads(parse: Callable[[str], object]) -> Callable[[str], bool]:
     return good
 
 
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def _span_or_nothing(text: str) -> tuple[float, float] | None:
     return span(text) if text else None
 
@@ -177,6 +184,10 @@ def validate(config: Config) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name}={value}: must be finite")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise UserError(f"{name}: must be a number of at most 64 bits")
+        if isinstance(value, str) and not _is_text(value):
+            raise UserError(f"{name}={value!r:.100}: must be text that can stand in a file's name")
     for words, good, names in LIMITS:
         for name in names.split():
             if not good(values[name]):

@@ -35,14 +35,26 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     """Take the moments of a checkpoint, from whatever device and layout, into this optimizer's own.
 
     Raises:
-        KeyError, TypeError, ValueError, RuntimeError: the state is not of such an optimizer.
+        LookupError, TypeError, ValueError, AttributeError, RuntimeError: the state is of no such optimizer.
     """
-    fused = optimizer.param_groups[0]["fused"]
-    # Where a state is put depends on what its groups say, and they say how it was computed there.
-    groups = [{**group, "fused": fused} for group in state["param_groups"]]
-    optimizer.load_state_dict({**state, "param_groups": groups})
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, moments in state["state"].items():
+        _check(parameters[number], moments)
+    # Of its groups nothing is taken: they are this configuration's, computed as here.
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
     for parameter, moments in optimizer.state.items():
         for name, value in moments.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 # The fused kernels walk through memory, and would pair elements that do not belong together.
                 moments[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _check(parameter: torch.Tensor, moments: dict[str, torch.Tensor]) -> None:
+    """Raises LookupError, TypeError or ValueError where AdamW's next step could not take them."""
+    for name, shape in {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}.items():
+        value = torch.as_tensor(moments[name])
+        if value.shape != shape or not value.is_floating_point() or not value.isfinite().all():
+            raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}, or not finite")
+    if moments["step"] < 0 or (moments["exp_avg_sq"] < 0).any():
+        raise ValueError("a number of AdamW's is below 0")

@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from .config import Config
+from .documents import Unreadable, from_yaml
 from .errors import UserError
 from .limits import validate
-from .options import leaves, options
+from .options import options
 from .pretrained import configuration, pretrained
 from .protocols import PROTOCOLS
 
@@ -39,10 +40,10 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
         UserError: a file or recipe is missing or damaged, a key is unknown, a value has the wrong type or is
             impossible.
     """
-    tree = OmegaConf.structured(Config)
+    tree, source = OmegaConf.structured(Config), ""
     if what is not None:
         source, text, folder = _find(what)
-        for dotted, value in sorted(leaves(_parse(source, text)).items(), key=_presets_first):
+        for dotted, value in sorted(_stated(_parse(source, text)).items(), key=_presets_first):
             _set(tree, dotted, value, source)
         if folder is not None:
             # A run that was moved is where it is now.
@@ -54,11 +55,21 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
         _set(tree, dotted, value if _kind(dotted, "command line") is str else _number(value), "command line")
     try:
         config = OmegaConf.to_object(tree)
+        assert isinstance(config, Config)
+        validate(config)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
-    assert isinstance(config, Config)
-    validate(config)
+        raise UserError(_of(source, overrides, f"{error.full_key}: {str(error).splitlines()[0]}")) from None
+    except RecursionError:
+        raise UserError(_of(source, overrides, "an option is said by itself, as in name=${name}")) from None
+    except UserError as error:
+        raise UserError(_of(source, overrides, str(error))) from None
     return config
+
+
+def _of(source: str, overrides: Sequence[str], message: str) -> str:
+    """A message with the file that it is of; of what the command line says, it is not."""
+    typed = any(override.partition("=")[0] in message for override in overrides)
+    return message if typed or not source else f"{source}: {message}"
 
 
 def to_yaml(config: Config) -> str:
@@ -93,9 +104,9 @@ def _text(path: Path) -> str:
 
 def _parse(source: str, text: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+        values = from_yaml(text)
+    except Unreadable as error:
+        raise UserError(f"{source}: not YAML: {error}") from None
     if not isinstance(values, dict):
         found = "empty" if values is None else f"a {type(values).__name__}"
         raise UserError(f"{source}: {found}; a recipe is a mapping of options, as `--show` prints it")
@@ -105,9 +116,20 @@ def _parse(source: str, text: str) -> dict[str, Any]:
 def _number(text: str) -> Any:
     """A number, true or false where the text is one in YAML, else the text."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return from_yaml(text)
+    except Unreadable:
         return text
+
+
+def _stated(values: dict[Any, Any], group: str = "") -> dict[str, Any]:
+    """Options by their dotted names. Only what can be a group is looked into: YAML can say a tree that has
+    no end, or more branches than memory holds."""
+    rows: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{group}{key}"
+        inner = isinstance(value, dict) and any(known.startswith(f"{name}.") for known in options())
+        rows |= _stated(value, f"{name}.") if inner else {name: value}
+    return rows
 
 
 def _kind(dotted: str, source: str) -> type:
@@ -136,11 +158,12 @@ def _set(tree: Any, dotted: str, value: Any, source: str) -> None:
     if isinstance(value, bool) and options()[dotted].default == "auto":
         value = str(value).lower()
     try:
-        if value is None or isinstance(value, bool) != (kind is bool):
+        if value is None or isinstance(value, dict | list) or isinstance(value, bool) != (kind is bool):
             raise ValidationError
         OmegaConf.update(tree, dotted, value)
         for name, preset in PROTOCOLS.get(value, {}).items() if dotted == "plan.protocol" else ():
             OmegaConf.update(tree, name, preset)
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, ValueError, OverflowError, RecursionError):
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-        raise UserError(f"{source}: {dotted}={value}: must be {words}") from None
+        found = type(value).__name__ if isinstance(value, dict | list) else f"{value!s:.100}"
+        raise UserError(f"{source}: {dotted}={found}: must be {words}") from None

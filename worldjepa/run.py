@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from .config import Config
 from .data.shards import sync
 from .distributed import rank
+from .documents import Unreadable, from_json
 from .errors import UserError
 from .image_baselines import build_image_model
 from .image_jepa import ImageJEPA
 from .options import differences
 from .recipes import load_config, to_yaml
+from .tensor_files import Damaged, load_into, read_saved, read_tensors, write_tensors
 from .world_baselines import build_world_model
 from .world_model import WorldModel
 
@@ -102,16 +102,11 @@ class Run:
             self.writer.add_scalar(name, value, step)
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl; a line cut short by a kill is left out."""
+        """The lines of metrics.jsonl, numbers by name, a step among them; a damaged line, as one that was cut
+        short by a kill, is left out."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return rows
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [row for row in map(_logged, lines) if row is not None]
 
     def forget_after(self, step: int) -> None:
         """Drop what was logged after `step`: a resumed run logs it again."""
@@ -131,7 +126,8 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Folders of whole checkpoints, oldest first; the name is the step."""
-        return sorted(p for p in (self.path / "checkpoints").glob("[0-9]*") if p.is_dir())
+        folders = (self.path / "checkpoints").glob("[0-9]*")
+        return sorted(p for p in folders if p.is_dir() and p.name.isdecimal())
 
     def save_checkpoint(self, model: nn.Module, state: dict[str, Any], keep: int = 0, name: str = "") -> Path:
         """Write weights and trainer state, whole or not at all.
@@ -149,7 +145,7 @@ class Run:
             shutil.rmtree(left_over)
         temporary = folder / f".{final.name}.tmp"
         temporary.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
+        write_tensors(temporary / "model.safetensors", model.state_dict())
         torch.save(state, temporary / "trainer.pt")
         for file in temporary.iterdir():
             sync(file)
@@ -171,17 +167,19 @@ class Run:
     def load_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:
         """Raises UserError where the file is damaged."""
         try:
-            return load_file(checkpoint / "model.safetensors")
-        except (OSError, SafetensorError) as error:
+            return read_tensors(checkpoint / "model.safetensors")[0]
+        except Damaged as error:
             raise UserError(f"{checkpoint}: damaged ({error}); remove it, and an older one serves") from None
 
     def load_trainer_state(self, checkpoint: Path) -> dict[str, Any]:
         """Raises UserError where the file is damaged; nothing in it is executed."""
         try:
-            return torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises many kinds on damaged input
-            reason = " ".join(str(error).split())[:100]
-            raise UserError(f"{checkpoint}: damaged ({reason}); remove it, and an older one serves") from None
+            state = read_saved(checkpoint / "trainer.pt")
+            if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+                raise Damaged("holds no trainer's state")
+        except Damaged as error:
+            raise UserError(f"{checkpoint}: damaged ({error}); remove it, and an older one serves") from None
+        return state
 
     def newest_checkpoint(self) -> Path:
         """Raises UserError where there is none yet."""
@@ -252,10 +250,11 @@ class Run:
     def result(self, name: str, about: dict[str, Any]) -> dict[str, Any] | None:
         """evaluation/`name`.json, if it is there and says of itself what `about` says."""
         try:
-            values = json.loads((self.evaluation / f"{name}.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            values = from_json((self.evaluation / f"{name}.json").read_bytes())
+        except (OSError, Unreadable):
             return None
-        return values if all(values.get(key) == value for key, value in about.items()) else None
+        same = isinstance(values, dict) and all(values.get(key) == value for key, value in about.items())
+        return values if same else None
 
     def write_json(self, name: str, values: Any) -> Path:
         """evaluation/`name`.json, whole or not at all."""
@@ -274,17 +273,18 @@ class _NoWriter(SummaryWriter):
         return lambda *values, **named: None
 
 
+def _logged(line: bytes) -> dict[str, float] | None:
+    """What a line of metrics.jsonl says; None where it can't have been logged."""
+    try:
+        row = {name: float(value) for name, value in from_json(line).items()}
+        return {**row, "step": int(row["step"])} if 0 <= row["step"] < 2**63 else None
+    except (Unreadable, AttributeError, TypeError, ValueError, LookupError, OverflowError):
+        return None
+
+
 def _remove(checkpoint: Path) -> None:
     """Renamed first: a kill half-way leaves nothing that looks like a checkpoint."""
     shutil.rmtree(checkpoint.rename(checkpoint.with_name(f".{checkpoint.name}.old.tmp")))
-
-
-def load_into(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
-    """Load weights that must fit exactly; UserError names the first that does not."""
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{source}: of another model: {str(error).splitlines()[-1].strip()}") from None
 
 
 def write_text(path: Path, text: str) -> None:

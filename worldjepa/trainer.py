@@ -31,7 +31,8 @@ from .distributed import (
 from .errors import UserError
 from .optimizer import build_optimizer, learning_rate, load_optimizer
 from .profiling import Profile, phase
-from .run import Run, load_into
+from .run import Run
+from .tensor_files import load_into
 
 # Every n steps, and at the last: function(model in evaluation mode, step).
 Callback = tuple[int, Callable[[Any, int], None]]
@@ -73,7 +74,7 @@ def train(
     objective = _objective(model, config)
     optimizer = build_optimizer(model, config)
     step, total, best = _resume(model, optimizer, run)
-    total = total or config.steps or steps_in(config, model, data, device, precision)
+    total = config.steps or total or steps_in(config, model, data, device, precision)
     batches = on_device(data.batches(config.batch_size, config.seed, step, _part(config)), config, device)
     saved = time.monotonic()
     with (
@@ -242,7 +243,7 @@ def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> tup
         try:
             load_optimizer(optimizer, state["optimizer"])
             step, total, best = int(state["step"]), int(state["total"]), float(state["best"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise UserError(f"{checkpoint}: holds no state of this trainer ({reason}); remove it") from None
         break

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..config import Config
 from ..errors import UserError
 from ..lewm_weights import from_lewm
-from ..run import Run, load_into
+from ..run import Run
+from ..tensor_files import Damaged, load_into, read_saved, read_tensors
 from ..trainer import initial_state
 from ..world_model import WorldModel
 from .train import parameters
@@ -21,9 +19,9 @@ def run(config: Config) -> int:
     if not config.convert.weights:
         raise UserError("convert.weights: name the file with the weights, as in convert.weights=lewm.pt")
     path = Path(config.convert.weights)
-    weights = from_lewm(read_state(path))
+    weights = _ours(path, read_state(path))
     width, frameskip = weights["action_encoder.mlp.0.weight"].shape[1], config.data.frameskip
-    if width % frameskip:
+    if width % frameskip or not width:
         raise UserError(
             f"{path}: takes action blocks of {width} numbers; data.frameskip={frameskip} does not divide that"
         )
@@ -48,24 +46,31 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"convert.weights={path}: no such file")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else _load(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"convert.weights={path}: damaged ({error})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        state = read_tensors(path)[0] if path.suffix == ".safetensors" else read_saved(path)
+    except Damaged as error:
+        raise UserError(
+            f"convert.weights={path}: damaged, or holds more than tensors, which is not loaded ({error}); "
+            "what is wanted is torch.save(model.state_dict(), ...)"
+        ) from None
+    if isinstance(state, dict):
+        # As Lightning writes it, beside the optimizer's.
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise UserError(f"convert.weights={path}: holds no state dict, tensors by name")
     return state
 
 
-def _load(path: Path) -> object:
+def _ours(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`from_lewm`; UserError where tensors have other names or shapes than LeWM's."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises many kinds
-        raise UserError(
-            f"convert.weights={path}: damaged, or holds more than tensors, which is not loaded; "
-            "what is wanted is torch.save(model.state_dict(), ...)"
-        ) from None
-    # As Lightning writes it, beside the optimizer's.
-    return state.get("state_dict", state) if isinstance(state, dict) else state
+        return from_lewm(state)
+    except UserError as error:
+        raise UserError(f"convert.weights={path}: {error}") from None
+    except (RuntimeError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"convert.weights={path}: no LeWM weights: of other shapes ({reason})") from None
 
 
 def _numbers(config: Config, name: str, count: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def run(config: Config, part: str) -> int:
 
 def info(config: Config) -> int:
     store = Store(config.data.path)
-    results = summary(store, _coordinates(store))
+    results = summary(store, _coordinates(config, store))
     print(_told(results))
     print(coverage_figure(results, _picture(config, "coverage.png")))
     return 0
@@ -180,13 +180,15 @@ def _told(results: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def _coordinates(store: Store) -> Coordinates | None:
-    """Names of what qpos holds, from the environment that the data come from, where it can be made."""
-    known = (store.about or {}).get("env")
-    if not isinstance(known, dict):
+def _coordinates(config: Config, store: Store) -> Coordinates | None:
+    """Names of what qpos holds, from the environment that the data come from, where it can be made: one of
+    ours, or the one that env.id names. Data name no other module that is then imported."""
+    known = (store.about or {}).get("env", {})
+    if not str(known.get("id")).startswith("worldjepa.envs:") and known.get("id") != config.env.id:
         return None
-    with contextlib.suppress(UserError, RuntimeError, TypeError):
-        env = make_env(as_described(known)).unwrapped
+    with contextlib.suppress(UserError, RuntimeError, TypeError, ValueError, AttributeError):
+        # The names do not depend on how large it draws.
+        env = make_env(as_described(known | {"image_size": config.env.image_size})).unwrapped
         if hasattr(env, "coordinates"):
             return env.coordinates
     return None

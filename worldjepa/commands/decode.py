@@ -13,6 +13,7 @@ from ..config import Config
 from ..data.shards import Store
 from ..data.windows import Windows, split_episodes
 from ..errors import UserError
+from ..evaluation.damage import told_from
 from ..evaluation.decoder import (
     LatentDecoder,
     decode,
@@ -44,8 +45,9 @@ def run(config: Config) -> int:
         np.savez_compressed(path.with_suffix(".npz"), **films)  # type: ignore[arg-type]
         target.write_json("decode", results)
         _to_tensorboard(target, results, decode_figure(path), decode_film(path)[1], step)
-    print(decode_table(results))
-    print(path, path.with_name("decoder.safetensors"), decode_figure(path), sep="\n")
+    with told_from(path):
+        print(decode_table(results))
+        print(path, path.with_name("decoder.safetensors"), decode_figure(path), sep="\n")
     print(path.with_suffix(".mp4"), path.with_suffix(".gif"), sep="\n")
     return 0
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..config import Config, PlanConfig
 from ..data.environments import is_bounded, make_env
 from ..data.shards import sync
+from ..documents import Unreadable, from_json
 from ..errors import UserError
 from ..image_jepa import ImageJEPA
 from ..planning.costs import COSTS
@@ -178,9 +179,9 @@ def _is_there(folder: Path, about: dict[str, Any]) -> bool:
     if not folder.exists():
         return False
     try:
-        if json.loads((folder / ABOUT).read_text("utf-8")) == about:
+        if from_json((folder / ABOUT).read_bytes()) == about:
             return True
-    except (OSError, ValueError):
+    except (OSError, Unreadable):
         pass
     raise UserError(f"{folder}: is there already, and not this model's export; name another export.to=")
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ..config import Config
 from ..data.windows import Windows, split_episodes
+from ..errors import UserError
 from ..evaluation.cloud import describe, distances, plane
+from ..evaluation.damage import told_from
 from ..evaluation.dashboard import show_points
 from ..evaluation.geometry import straightness
 from ..evaluation.geometry_figures import geometry_figures, geometry_table
@@ -46,14 +48,17 @@ def run(config: Config) -> int:
     path = target.evaluation / "geometry.json"
     results = target.result("geometry", about)
     assert results is not None
-    print(geometry_table(results))
-    print(path, *geometry_figures(path), sep="\n")
+    with told_from(path):
+        print(geometry_table(results))
+        print(path, *geometry_figures(path), sep="\n")
     return 0
 
 
 def _write(config: Config, target: Run, about: dict[str, Any], looked: Looked) -> None:
     """JSON, arrays, scalars and the projector's points."""
     options, z = config.geometry, looked.z
+    if len(z) < 2:
+        raise UserError(f"geometry: {len(z)} held-out frame or image has no shape; raise data.held_out")
     results, arrays = describe(z, looked.test, target.config.train.batch_size, options.seed)
     results |= {"columns": list(looked.columns), "verdict": verdict(target), "history": _history(target)}
     results |= looked.results

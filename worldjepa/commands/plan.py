@@ -12,6 +12,7 @@ from ..data.shards import Store
 from ..data.windows import Windows, split_episodes
 from ..distributed import process_group, rank
 from ..errors import UserError
+from ..evaluation.damage import told_from
 from ..evaluation.figures import plan_figure, plan_table
 from ..evaluation.goals import Goals, Outcome, Policy, sample_goals, summary
 from ..evaluation.goals_over_ranks import play_over_ranks
@@ -57,8 +58,9 @@ def _plan(config: Config) -> int:
             write_text(target.evaluation / f"{name}.csv", _csv(results["episodes"]))
     if rank() > 0:
         return 0
-    plan_figure(target.evaluation / f"{name}.json")
-    print(plan_table(results))
+    with told_from(path := target.evaluation / f"{name}.json"):
+        plan_figure(path)
+        print(plan_table(results))
     for suffix in ("json", "csv", "png", "mp4", "gif"):
         if (target.evaluation / f"{name}.{suffix}").exists():
             print(target.evaluation / f"{name}.{suffix}")

@@ -8,6 +8,7 @@ import torch
 
 from ..config import Config
 from ..data.windows import Windows, split_episodes
+from ..evaluation.damage import told_from
 from ..evaluation.fine_tuning import fine_tuned_accuracy
 from ..evaluation.geometry import rank_me, spread
 from ..evaluation.image_figures import image_probe_figures, image_probe_table
@@ -37,8 +38,9 @@ def run(config: Config) -> int:
             target.writer.add_scalar(f"probe/{name}", value, about["checkpoint"])
         target.close()
     path = target.evaluation / "probe.json"
-    print(image_probe_table(results) if images else probe_table(results))
-    print(path, *(image_probe_figures(path) if images else probe_figures(path)), sep="\n")
+    with told_from(path):
+        print(image_probe_table(results) if images else probe_table(results))
+        print(path, *(image_probe_figures(path) if images else probe_figures(path)), sep="\n")
     return 0
 
 

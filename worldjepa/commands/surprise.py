@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..config import Config
+from ..evaluation.damage import told_from
 from ..evaluation.goals import without_counting
 from ..evaluation.perturbations import draw, painter, teleports
 from ..evaluation.stretches import sample_stretches
@@ -36,8 +37,9 @@ def run(config: Config) -> int:
         path = target.write_json("surprise", results)
         _to_tensorboard(target, results, surprise_figure(path), step)
     path = target.evaluation / "surprise.json"
-    print(surprise_table(results))
-    print(path, surprise_figure(path), sep="\n")
+    with told_from(path):
+        print(surprise_table(results))
+        print(path, surprise_figure(path), sep="\n")
     return 0
 
 

@@ -23,7 +23,8 @@ from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
-from ..run import Run, load_into, write_text
+from ..run import Run, write_text
+from ..tensor_files import load_into
 from ..trainer import Batches, Callback, choose_device, choose_precision, train
 from ..versions import versions
 from ..world_baselines import build_world_model

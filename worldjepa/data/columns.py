@@ -10,13 +10,15 @@ import math
 import mmap
 import os
 import sys
-from contextlib import suppress
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
-from h5py import h5d, h5z
+from h5py import h5d, h5f, h5z
 
 from ..errors import UserError
 
@@ -26,6 +28,12 @@ CACHED_CHUNKS = 10_000
 SMALL_ROW = 512
 # Chunk offsets that are not known: the chunk was never written.
 NOWHERE = -1
+# No column is so many times as large as its file, even of frames that are all black.
+LARGEST_RATIO = 10_000
+
+
+# What h5py raises where a file is damaged.
+DAMAGED = (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError)
 
 
 class Column(Protocol):
@@ -84,11 +92,16 @@ def column(file: h5py.File, name: str, dataset: h5d.DatasetID, mapped: FileMap) 
 
     Raises:
         UserError: it is compressed by a method that h5py lacks here.
-        ValueError: its bytes are not all in the file.
+        ValueError: its bytes are not all in the file, or can't be.
     """
     offset, dtype, shape = dataset.get_offset(), dataset.dtype, dataset.shape
+    size = math.prod(shape or ()) * dtype.itemsize
+    if size > LARGEST_RATIO * len(mapped.bytes):
+        raise ValueError(f"column {name} says that it has {size} bytes, the file has {len(mapped.bytes)}")
+    # A link may lead into another file.
+    elsewhere = h5f.get_name(dataset) != h5f.get_name(file.id)
     # Text of free length lies elsewhere in the file: its rows here are only pointers.
-    if dtype.hasobject or not shape or not math.prod(shape) or mapped.shifted:
+    if dtype.hasobject or not size or mapped.shifted or elsewhere:
         return ThroughHDF5(file[name])
     if offset is not None:
         return mapped.array(offset, shape, dtype)
@@ -115,8 +128,22 @@ def _need_filters(path: str, name: str, filters: list[Any]) -> None:
             )
 
 
+@contextmanager
+def told(dataset: h5py.Dataset) -> Iterator[None]:
+    """Whatever reading a damaged file raises as one UserError that names file and column."""
+    try:
+        yield
+    except DAMAGED as error:
+        reason = " ".join(str(error).split())
+        name = dataset.name.removeprefix("/")
+        raise UserError(f"{dataset.file.filename}: column {name} can't be read ({reason})") from None
+
+
 class ThroughHDF5:
-    """A column that only the HDF5 library can read: compressed, or in chunks of part rows."""
+    """A column that only the HDF5 library can read: compressed, or in chunks of part rows.
+
+    Reading it raises UserError where the file is damaged.
+    """
 
     def __init__(self, dataset: h5py.Dataset):
         self._dataset = dataset
@@ -124,15 +151,19 @@ class ThroughHDF5:
         self.shape, self.dtype = dataset.shape or (), dataset.dtype
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        if isinstance(rows, slice) or rows is Ellipsis:
-            return self._dataset[rows]
-        # h5py wants increasing row numbers, each once.
-        unique, where = np.unique(rows, return_inverse=True)
-        return self._dataset[unique][where.reshape(np.shape(rows))]
+        with told(self._dataset):
+            if isinstance(rows, slice) or rows is Ellipsis:
+                return self._dataset[rows]
+            # h5py wants increasing row numbers, each once.
+            unique, where = np.unique(rows, return_inverse=True)
+            return self._dataset[unique][where.reshape(np.shape(rows))]
 
 
 class ChunkedRows:
-    """A column of uncompressed chunks, each of one or more whole rows."""
+    """A column of uncompressed chunks, each of one or more whole rows.
+
+    Reading it raises UserError where the file is damaged.
+    """
 
     def __init__(self, dataset: h5py.Dataset, mapped: FileMap):
         self.shape, self.dtype = dataset.shape, dataset.dtype
@@ -149,7 +180,8 @@ class ChunkedRows:
         shape = (*np.shape(rows), *self.shape[1:])
         if self._chunks is None:
             # Only now: a column that nobody reads is never listed.
-            self._chunks = chunk_offsets(self._dataset, len(self._map.bytes))
+            with told(self._dataset):
+                self._chunks = chunk_offsets(self._dataset, len(self._map.bytes))
         chunk, within = np.divmod(np.ravel(rows), self._chunk_rows)
         starts = self._chunks[chunk]
         if (starts == NOWHERE).any():
@@ -169,7 +201,7 @@ def chunk_offsets(dataset: h5py.Dataset, file_size: int) -> np.ndarray:
     """Where in the file each chunk of rows begins, (chunks,) int64; NOWHERE for one that was never written.
 
     The list of many chunks takes seconds to make. It is kept in the user's cache folder, under the file's
-    path, size and time of change.
+    path, size and time of change, with its checksum as the last number.
     """
     rows = dataset.chunks[0]
     count = -(-dataset.shape[0] // rows)
@@ -180,9 +212,13 @@ def chunk_offsets(dataset: h5py.Dataset, file_size: int) -> np.ndarray:
         with suppress(OSError, RuntimeError):
             kept = _cache_file(Path(dataset.file.filename), dataset.name)
     if kept is not None:
-        with suppress(OSError, ValueError, EOFError):
-            offsets = np.load(kept, allow_pickle=False)
-            if offsets.shape == (count,) and offsets.dtype == np.int64 and _inside(offsets, size, file_size):
+        with suppress(OSError, ValueError, EOFError), open(kept, "rb") as opened:
+            held = np.lib.format.read_array(opened, allow_pickle=False)
+            offsets = held[:-1]
+            whole = (
+                held.shape == (count + 1,) and held.dtype == np.int64 and held[-1] == zlib.crc32(offsets.data)
+            )
+            if whole and _inside(offsets, size, file_size):
                 return offsets
     offsets = np.full(count, NOWHERE, np.int64)
 
@@ -198,7 +234,7 @@ def chunk_offsets(dataset: h5py.Dataset, file_size: int) -> np.ndarray:
             kept.parent.mkdir(parents=True, exist_ok=True)
             temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
             with open(temporary, "wb") as file:
-                np.save(file, offsets)
+                np.save(file, np.append(offsets, zlib.crc32(offsets.data)))
             temporary.replace(kept)
     return offsets
 

@@ -4,7 +4,6 @@ Rows hold a picture as an encoded file, {"bytes", "path"}, and mostly a label; t
 Nothing is downloaded.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..documents import Unreadable, from_json
 from ..errors import UserError
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -80,18 +80,25 @@ def _read(folder: Path, files: list[Path]) -> Encoded:
     def read(index: int) -> bytes:
         value = column[index].as_py()
         data = value.get("bytes") if isinstance(value, dict) else None
-        if data is None:
+        if not isinstance(data, bytes):
             raise UserError(f"{folder}: row {index} of {pictures} has no picture in it, as a link would")
         return data
 
     name = next((n for n in table.column_names if isinstance(told.get(n), tuple) or n == "label"), None)
-    labels = None if name is None else table.column(name).to_numpy().astype(np.int64)
+    labels = None if name is None else _labels(folder, name, table.column(name).to_numpy())
     if labels is not None and labels.size and labels.min() < 0:
         # Those that are kept back for a competition.
         labels = None
     names = told.get(name) if name is not None else None
     classes = names if isinstance(names, tuple) else ()
     return Encoded(str(folder), read, table.num_rows, labels, classes)
+
+
+def _labels(folder: Path, name: str, values: np.ndarray) -> np.ndarray:
+    """(N,) int64."""
+    if values.dtype.kind not in "biu":
+        raise UserError(f"{folder}: its column {name} holds {values.dtype}, or lacks some, not class numbers")
+    return values.astype(np.int64)
 
 
 def _table(files: list[Path]) -> Any:
@@ -110,23 +117,28 @@ def _table(files: list[Path]) -> Any:
                 tables.append(parquet.ParquetFile(file).read())
             else:
                 tables.append(pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all())
-        except (OSError, pyarrow.ArrowException) as error:
+                # Where rows begin is taken as it stands there: a wrong number would lead out of memory.
+                tables[-1].validate(full=True)
+            together = pyarrow.concat_tables(tables)
+        except (OSError, MemoryError, pyarrow.ArrowException) as error:
             reason = " ".join(str(error).split())[:100]
             raise UserError(f"{file}: can't be read ({reason}); fetch it anew") from None
-    return pyarrow.concat_tables(tables)
+    return together
 
 
 def _features(schema: Any) -> dict[str, str | tuple[str, ...]]:
     """What the schema says of columns: the kind of feature, of class labels their names."""
     try:
-        said = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+        said = from_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        kinds = {name: feature for name, feature in said.items() if isinstance(feature, dict)}
+        return {
+            name: tuple(map(str, f.get("names", ())))
+            if f.get("_type") == "ClassLabel"
+            else str(f.get("_type"))
+            for name, f in kinds.items()
+        }
+    except (Unreadable, LookupError, TypeError, AttributeError):
         return {}
-    kinds = {name: feature for name, feature in said.items() if isinstance(feature, dict)}
-    return {
-        name: tuple(map(str, f.get("names", ()))) if f.get("_type") == "ClassLabel" else str(f.get("_type"))
-        for name, f in kinds.items()
-    }
 
 
 def _is_file(table: Any, name: str) -> bool:

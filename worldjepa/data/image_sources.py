@@ -3,7 +3,12 @@
 import gzip
 import inspect
 import io
+import lzma
+import tarfile
+import zipfile
+import zlib
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -12,10 +17,13 @@ from PIL import Image
 from ..errors import UserError
 from .hugging_face import Encoded, cached, encoded_parts, holds_tables
 from .images import Images, from_arrays
+from .pictures import DAMAGED_PICTURE, opened
 from .shards import Store
 from .windows import split_episodes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+# What packed files raise beside OSError.
+BAD_ARCHIVE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, UnpicklingError)
 # Debian's package dataset-fashion-mnist.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -71,9 +79,9 @@ def _idx(folder: Path, source: str, split: str) -> Images:
         path = folder / f"{split}-{name}-idx{axes}-ubyte.gz"
         try:
             raw = gzip.decompress(path.read_bytes())
-            shape = np.frombuffer(raw, ">i4", axes, 4)
+            shape = np.frombuffer(raw, ">u4", axes, 4).astype(np.int64)
             return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, ValueError, MemoryError, *BAD_ARCHIVE) as error:
             raise UserError(f"{path}: can't be read ({error}); install dataset-fashion-mnist anew") from None
 
     names = (
@@ -164,9 +172,9 @@ def _from_encoded(pictures: Encoded, numbers: np.ndarray, size: int) -> Images:
 
 def _decode(name: str, file: Path | io.BytesIO, size: int) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             return to_array(image, size)
-    except (OSError, ValueError, SyntaxError) as error:
+    except DAMAGED_PICTURE as error:
         # Of a picture in memory PIL tells its address, which is nobody's business.
         reason = " ".join(str(error).partition("<")[0].split())[:100]
         raise UserError(f"{name}: not an image that can be read ({reason}); remove it") from None
@@ -212,17 +220,25 @@ def _torchvision(name: str, root: str, size: int) -> tuple[Images, Images]:
         splits = [{"split": "train"}, {"split": "val" if name in ("Imagenette", "ImageNet") else "test"}]
     try:
         train, test = (kind(root, **split) for split in splits)  # type: ignore[call-arg]
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"images.data={name}: not in images.root={root} ({reason})") from None
+    except (AssertionError, *DAMAGED_PICTURE, *BAD_ARCHIVE) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(f"images.data={name}: not in images.root={root}, or damaged ({reason})") from None
     return _from_items(name, train, size), _from_items(name, test, size)
+
+
+def _item(name: str, items: Any, index: int, size: int) -> np.ndarray:
+    try:
+        return to_array(items[index][0], size)
+    except DAMAGED_PICTURE as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"images.data={name}: image {index} can't be read ({reason})") from None
 
 
 def _from_items(name: str, items: Any, size: int) -> Images:
     """A torchvision data set, whose items are pairs of a picture and a label."""
 
     def read(indices: np.ndarray) -> np.ndarray:
-        return _stack([(f"{name} {i}", to_array(items[int(i)][0], size)) for i in indices])
+        return _stack([(f"{name} {i}", _item(name, items, int(i), size)) for i in indices])
 
     labels = next((getattr(items, a) for a in ("targets", "labels", "_labels") if hasattr(items, a)), None)
     if labels is None:

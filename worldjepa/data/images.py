@@ -10,6 +10,8 @@ from .order import WHOLE, Part, batches_of
 
 # Images that take no more than this are held in memory, bytes.
 HELD_BYTES = 2 << 30
+# A model has an output for each class.
+MOST_CLASSES = 1_000_000
 
 
 class Images:
@@ -26,7 +28,7 @@ class Images:
         shape: (H, W, C).
 
     Raises:
-        UserError: there are none, or one can't be read.
+        UserError: there are none, one can't be read, or labels are not of them.
     """
 
     def __init__(
@@ -39,6 +41,10 @@ class Images:
     ):
         if not count:
             raise UserError(f"{source}: no images")
+        if labels is not None and len(labels) != count:
+            raise UserError(f"{source}: {len(labels)} labels of {count} images")
+        if labels is not None and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+            raise UserError(f"{source}: labels from {labels.min()} to {labels.max()}, not numbers of classes")
         self.source, self.labels, self.classes = source, labels, classes
         self._count, self._read = count, read
         first = read(np.arange(1))

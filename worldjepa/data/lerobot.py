@@ -6,17 +6,16 @@ Row t holds what was seen at step t and the action taken there, as ours do.
 """
 
 import io
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 
+from ..documents import OTHER_FORM, from_json
 from ..errors import UserError
-from .recordings import RESERVED, alike, sized, video_frames
+from .recordings import RESERVED, alike, is_column_name, picture, sized, video_frames
 
 INFO = Path("meta", "info.json")
 # Counters, which are made anew.
@@ -51,13 +50,13 @@ class LeRobot:
     def __init__(self, folder: Path, camera: str = ""):
         self.folder = folder
         try:
-            info = json.loads((folder / INFO).read_text("utf-8"))
+            info = from_json((folder / INFO).read_bytes())
             version = str(info["codebase_version"])
-            self._features: dict[str, Any] = info["features"]
+            self._features: dict[str, Any] = {name: dict(told) for name, told in info["features"].items()}
             self._fps, self._chunk = float(info["fps"]), int(info.get("chunks_size", 1000))
-            self._paths = {"data": info["data_path"], "video": info.get("video_path")}
+            self._paths = {"data": str(info["data_path"]), "video": str(info.get("video_path", ""))}
             count = int(info["total_episodes"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *OTHER_FORM) as error:
             raise UserError(f"{folder / INFO}: is not a LeRobot data set's ({_line(error)})") from None
         if not version.startswith(("v2.", "v3.")):
             raise UserError(f"{folder / INFO}: version {version}; v2.0, v2.1 and v3.0 are read")
@@ -66,7 +65,7 @@ class LeRobot:
         self._open: tuple[Path, Iterator[np.ndarray]] | None = None
         self._at = 0
         self._places = self._read_places() if version.startswith("v3.") else None
-        self.episodes = sorted(self._places) if self._places is not None else list(range(count))
+        self.episodes: Sequence[int] = range(count) if self._places is None else sorted(self._places)
         self.camera = self._which(camera)
         self.about = {
             "folder": folder.name,
@@ -92,6 +91,8 @@ class LeRobot:
             return self._episode(number, image_size)
         except KeyError as error:
             raise UserError(f"{self.folder}: does not say {error} of episode {number}") from None
+        except (OSError, *OTHER_FORM) as error:
+            raise UserError(f"{self.folder}: episode {number} can't be read ({_line(error)})") from None
 
     def _episode(self, number: int, image_size: int) -> dict[str, np.ndarray]:
         table = self._rows(number)
@@ -101,7 +102,9 @@ class LeRobot:
         for name in table.column_names:
             ours = NAMES.get(name, name)
             kind = self._features.get(name, {}).get("dtype")
-            if name in COUNTERS or ours in RESERVED or "/" in name or kind in ("image", "video", "string"):
+            if name in COUNTERS or ours in RESERVED or kind in ("image", "video", "string"):
+                continue
+            if not is_column_name(ours):
                 continue
             values = np.array(table[name].to_pylist())
             if values.dtype.kind in "biuf":
@@ -130,10 +133,10 @@ class LeRobot:
     def _frames(self, number: int, table: Any) -> Iterator[np.ndarray]:
         """As many frames as there are rows."""
         if self._features[self.camera]["dtype"] == "image":
-            for picture in table[self.camera].to_pylist():
-                stored = picture["bytes"]
-                source = io.BytesIO(stored) if stored else self.folder / picture["path"]
-                yield imageio.imread(source, mode="RGB", plugin="pillow")
+            for row, told in enumerate(table[self.camera].to_pylist()):
+                stored = told["bytes"]
+                name = f"{self.folder}: episode {number}, {self.camera} of row {row}"
+                yield picture(io.BytesIO(stored) if stored else self.folder / told["path"], name)
             return
         video = self._video(number)
         count = 0
@@ -176,7 +179,10 @@ class LeRobot:
             table = _read_parquet(file)
             names = [n for n in table.column_names if n == "episode_index" or n.rpartition("/")[2] in wanted]
             rows += table.select(names).to_pylist()
-        return {int(row["episode_index"]): row for row in rows}
+        try:
+            return {int(row["episode_index"]): row for row in rows}
+        except OTHER_FORM as error:
+            raise UserError(f"{files[0]}: does not number the episodes ({_line(error)})") from None
 
     def _which(self, camera: str) -> str:
         cameras = [n for n, feature in self._features.items() if feature.get("dtype") in ("image", "video")]
@@ -195,7 +201,7 @@ def _read_parquet(path: Path) -> Any:
     try:
         with parquet.ParquetFile(path) as file:
             return file.read()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, MemoryError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: can't be read ({_line(error)})") from None
 
 

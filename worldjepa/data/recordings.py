@@ -12,22 +12,25 @@ import re
 import subprocess
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
-import imageio.v3 as imageio
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from ..errors import UserError
+from .pictures import DAMAGED_PICTURE, opened
 from .shards import PER_EPISODE
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
 # Columns that are made of the frames.
 RESERVED = ("pixels", "step_idx", *PER_EPISODE)
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+BAD_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,10 @@ def read_table(path: Path, frames: int) -> dict[str, np.ndarray]:
     columns = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     if "action" not in columns:
         raise UserError(f"{path}: has no column action; it has {', '.join(columns) or 'none'}")
+    if strange := [name for name in columns if not is_column_name(name)]:
+        raise UserError(f"{path}: no column can be called {strange[0]!r}")
     action = columns["action"]
-    if action.ndim not in (1, 2) or action.dtype.kind not in "biuf":
+    if action.ndim not in (1, 2) or not action.size or action.dtype.kind not in "biuf":
         raise UserError(f"{path}: action is {action.dtype} {action.shape}, not numbers (T, A)")
     action = action.reshape(len(action), -1).astype(np.float32)
     if len(action) == frames - 1:
@@ -106,11 +111,17 @@ def read_table(path: Path, frames: int) -> dict[str, np.ndarray]:
     return columns
 
 
+def is_column_name(name: str) -> bool:
+    """Whether HDF5 takes it for one: a slash or a point is a place to it."""
+    return name.isprintable() and name.strip() not in ("", ".") and "/" not in name
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        # Not np.load, which takes other kinds of file as well.
+        with open(path, "rb") as held, np.lib.npyio.NpzFile(held, allow_pickle=False) as file:
+            columns = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, EOFError, RuntimeError, LookupError, MemoryError, *BAD_ZIP) as error:
         raise UserError(f"{path}: not an npz of plain arrays ({' '.join(str(error).split())})") from None
     # What is of the whole recording, such as its frame rate, is no column.
     return {name: values for name, values in columns.items() if values.ndim and values.dtype.kind in "biuf"}
@@ -148,13 +159,27 @@ def _number(text: str) -> bool:
 def _frames(path: Path, image_size: int) -> np.ndarray:
     try:
         if path.is_dir():
-            frames = [imageio.imread(p, mode="RGB", plugin="pillow") for p in _pictures(path)]
-            frames = [sized(frame, image_size) for frame in frames]
-        else:
-            frames = [sized(frame, image_size) for frame in video_frames(path)]
-        return np.stack(frames)
-    except (OSError, ValueError, IndexError, RuntimeError) as error:
+            return np.stack([sized(picture(file), image_size) for file in _pictures(path)])
+        return np.stack([sized(frame, image_size) for frame in video_frames(path)])
+    except (OSError, ValueError, IndexError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: can't be read ({' '.join(str(error).split())})") from None
+
+
+def picture(file: Path | BytesIO, name: str = "") -> np.ndarray:
+    """A picture's file as a frame, (H, W, 3) uint8.
+
+    Args:
+        name: what messages call it; by default the path.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        with opened(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except DAMAGED_PICTURE as error:
+        reason = " ".join(str(error).partition("<")[0].split())
+        raise UserError(f"{name or file}: can't be read ({reason})") from None
 
 
 def video_frames(path: Path) -> Iterator[np.ndarray]:
@@ -175,9 +200,11 @@ def video_frames(path: Path) -> Iterator[np.ndarray]:
             width, height = map(int, process.stdout.readline().split())
             process.stdout.readline()
             yield np.frombuffer(process.stdout.read(3 * width * height), np.uint8).reshape(height, width, 3)
-        if process.wait():
-            told.seek(0)
-            raise OSError(told.read().decode(errors="replace"))
+        failed = process.wait()
+        told.seek(0)
+        # Of frames that are damaged ffmpeg makes what it can, and only says so.
+        if (errors := told.read()) or failed:
+            raise OSError(errors.decode(errors="replace"))
 
 
 def sized(frame: np.ndarray, size: int) -> np.ndarray:

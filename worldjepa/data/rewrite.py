@@ -77,7 +77,7 @@ def common_columns(stores: Sequence[Store]) -> dict[str, np.dtype]:
             # Lists of free length are no column of the layout; texts are.
             if all(h5py.check_string_dtype(t) is not None for t in types):
                 result[name] = np.dtype(object)
-        elif len({t.kind for t in types}) == 1 or all(t.kind in "biuf" for t in types):
+        elif len(set(types)) == 1 or any(all(t.kind in kinds for t in types) for kinds in ("biuf", "S")):
             result[name] = np.result_type(*types)
     return result
 

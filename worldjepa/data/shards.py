@@ -7,7 +7,6 @@ under a temporary name, synced and renamed: whatever carries the name `shard-*.h
 """
 
 import errno
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ import numpy as np
 from h5py import h5o
 
 from ..errors import UserError
-from .columns import Column, FileMap, allow_open_files, column
+from .columns import DAMAGED, Column, FileMap, allow_open_files, column
 from .compression import filters
-from .provenance import SCHEMA, Origin, checksum, describe, made_here
+from .provenance import SCHEMA, Origin, checksum, checksums, describe, made_here, said, whole_number
 
 PER_EPISODE = ("ep_len", "ep_offset")
 # Mapped pages count as this process's memory once they are read. Of data larger than this they are let go
@@ -117,13 +116,11 @@ class Shard:
         try:
             # Locks keep writers away, whom a finished file has no more; some network storage has no locks.
             file = h5py.File(path, "r", locking="best-effort")
-            self.about, self.versions = (
-                json.loads(file.attrs[name]) if name in file.attrs else None for name in ("about", "versions")
-            )
-            schema = int(file.attrs.get("schema", SCHEMA))
+            self.about, self.versions = (said(file, name) for name in ("about", "versions"))
+            schema = whole_number(file.attrs.get("schema", SCHEMA))
             # The low level: ten thousand columns of a large data set are opened in a second.
             found = {name: h5o.open(file.id, name.encode()) for name in file}
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        except DAMAGED as error:
             raise UserError(_why(path, error)) from None
         datasets = {name: item for name, item in found.items() if isinstance(item, h5py.h5d.DatasetID)}
         if schema > SCHEMA:
@@ -138,14 +135,18 @@ class Shard:
             self._map = FileMap(path)
             every = {name: column(file, name, item, self._map) for name, item in datasets.items()}
             self.lengths, self.offsets = (np.array(every.pop(name)[...]) for name in PER_EPISODE)
-        except (OSError, ValueError) as error:
+        except DAMAGED as error:
             raise UserError(_why(path, error)) from None
         self.columns: dict[str, Column] = every
         self._check()
 
     @property
     def checksums(self) -> dict[str, int]:
-        return {name: int(item.attrs["crc32"]) for name, item in self._file.items() if "crc32" in item.attrs}
+        """Raises UserError where one is no number."""
+        try:
+            return checksums(self._file, (*self.columns, *PER_EPISODE))
+        except DAMAGED as error:
+            raise UserError(_why(self.path, error)) from None
 
     def stored(self, name: str) -> Column:
         """A column of frames or of episodes, as it is in the file."""
@@ -157,9 +158,9 @@ class Shard:
 
     def _check(self) -> None:
         pixels, action = self.columns["pixels"], self.columns["action"]
-        if len(pixels.shape) != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+        if len(pixels.shape) != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
             raise UserError(f"{self.path}: pixels are {pixels.dtype} {pixels.shape}, not uint8 (N, H, W, 3)")
-        if len(action.shape) != 2 or action.dtype.kind not in "fiu":
+        if len(action.shape) != 2 or action.dtype.kind not in "fiu" or not action.shape[1]:
             raise UserError(f"{self.path}: action is {action.dtype} {action.shape}, not numbers (N, A)")
         for name, values in zip(PER_EPISODE, (self.lengths, self.offsets), strict=True):
             if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -170,8 +171,12 @@ class Shard:
         rows = action.shape[0]
         if not len(self.lengths) or self.lengths.shape != self.offsets.shape or self.lengths.min() < 1:
             raise UserError(f"{self.path}: holds no whole episode")
-        if self.offsets.min() < 0 or (self.offsets + self.lengths).max() > rows:
+        # Their sum may be more than 64 bits hold.
+        if self.offsets.min() < 0 or (self.lengths > rows - self.offsets).any():
             raise UserError(f"{self.path}: an episode reaches past the {rows} rows")
+        order = np.argsort(self.offsets)
+        if (np.diff(self.offsets[order]) < self.lengths[order][:-1]).any():
+            raise UserError(f"{self.path}: an episode reaches into the next (ep_len, ep_offset)")
         for name, found in self.columns.items():
             if not found.shape or found.shape[0] != rows:
                 raise UserError(f"{self.path}: column {name} has shape {found.shape}, action has {rows} rows")
@@ -213,6 +218,11 @@ class Store:
                     raise UserError(
                         f"{shard.path}: {name} is {here} a frame, in {first.path.name} it is {there}"
                     )
+                kinds = [each.columns[name].dtype for each in (shard, first)]
+                if len({kind.kind in "biuf" or kind.kind for kind in kinds}) > 1:
+                    raise UserError(
+                        f"{shard.path}: {name} holds {kinds[0]}, in {first.path.name} it holds {kinds[1]}"
+                    )
         self.about = first.about
         self.image_shape = tuple(first.columns["pixels"].shape[1:])
         self.action_dim = int(first.columns["action"].shape[1])
@@ -234,9 +244,12 @@ class Store:
             (n, T, ...), a copy.
 
         Raises:
-            UserError: the data have no such column, it can't be read, or a number asked for is not finite.
+            UserError: the data have no such column, it can't be read or holds no numbers, or one that is
+                asked for is not finite.
         """
         result = self.read(column, episodes, steps)
+        if result.dtype.kind not in "biuf":
+            raise UserError(f"{self.path}: column {column} holds {result.dtype}, not numbers")
         if result.dtype.kind == "f" and not np.isfinite(result).all():
             bad = episodes[~np.isfinite(result).reshape(len(episodes), -1).all(1)][0]
             raise UserError(
@@ -263,13 +276,7 @@ class Store:
             dtype = np.result_type(*(each.dtype for each in columns.values()))
         result = np.empty((*rows.shape, *first.shape[1:]), dtype)
         for index, out, wanted in zip(shards, result, _slices(rows), strict=True):
-            try:
-                out[...] = columns[index][wanted]
-            except OSError as error:
-                reason = " ".join(str(error).split())
-                raise UserError(
-                    f"{self.shards[index].path}: column {column} can't be read ({reason})"
-                ) from None
+            out[...] = columns[index][wanted]
         self._mapped_bytes += result.nbytes + rows.size * AROUND_BYTES
         if self._large and self._mapped_bytes > MAPPED_BYTES:
             self._mapped_bytes = 0

@@ -112,11 +112,12 @@ def _quantities(
 ) -> Iterator[tuple[str, np.ndarray, bool]]:
     """What coverage is shown of: name, values (N,), whether they are an angle."""
     for name in ("qpos", "qvel"):
-        if not store.has(name) or len(store.shards[0].columns[name].shape) != 2:
+        first = store.shards[0].columns.get(name)
+        if first is None or not store.has(name) or len(first.shape) != 2 or first.dtype.kind not in "biuf":
             continue
         rows = np.concatenate([np.asarray(shard.columns[name][:], np.float64) for shard in store.shards])
         if name == "qpos" and coordinates is not None:
-            yield from _named(coordinates(rows))
+            yield from _named(coordinates(rows[np.isfinite(rows).all(1)]))
         else:
             yield from ((f"{name} {i}", values, False) for i, values in enumerate(rows.T))
     yield from ((f"action {i}", values, False) for i, values in enumerate(actions.T))

@@ -53,7 +53,7 @@ def _verify_file(path: Path) -> Finding:
         shard = Shard(path)
         finding.frames, finding.episodes = int(shard.lengths.sum()), len(shard.lengths)
         _verify_columns(shard, finding)
-    except (UserError, OSError) as error:
+    except UserError as error:
         finding.problems.append(str(error).removeprefix(f"{path}: "))
         return finding
     if shard.about is None:
@@ -77,7 +77,11 @@ def _verify_columns(shard: Shard, finding: Finding) -> None:
         if bad:
             finding.problems.append(f"column {name} has {bad} rows with a number that is not finite")
     if "step_idx" in shard.columns:
-        steps = np.asarray(shard.columns["step_idx"][:], np.int64).ravel()
+        steps = shard.columns["step_idx"]
+        counts = steps.dtype.kind in "iuf" and len(steps.shape) == 1
+        numbers = np.asarray(steps[:] if counts else [])
         episodes = zip(shard.offsets, shard.lengths, strict=True)
-        if any((np.diff(steps[first : first + count]) != 1).any() for first, count in episodes):
+        if not counts or any(
+            (np.diff(numbers[first : first + count]) != 1).any() for first, count in episodes
+        ):
             finding.problems.append("column step_idx does not count the frames of each episode")

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config import DecodeConfig
 from ..data.windows import Windows
+from ..errors import UserError
+from ..tensor_files import Damaged, load_into, read_tensors, write_tensors
 from ..world_baselines import FrameDecoder
 from ..world_model import WorldModel
 from .probes import embed
@@ -96,19 +96,18 @@ def save_decoder(decoder: LatentDecoder, path: Path, about: dict[str, Any]) -> N
     """Weights in safetensors, with what they were made of; whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    weights = {name: value.contiguous() for name, value in decoder.state_dict().items()}
-    save_file(weights, temporary, {"about": json.dumps(about)})
+    write_tensors(temporary, decoder.state_dict(), {"about": json.dumps(about)})
     temporary.replace(path)
 
 
 def load_decoder(path: Path, about: dict[str, Any], decoder: LatentDecoder) -> LatentDecoder | None:
     """The decoder with the weights of a file, if it is there, whole, and made of what `about` says."""
     try:
-        with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("about") != json.dumps(about):
-                return None
-        decoder.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError):
+        weights, said = read_tensors(path)
+        if said.get("about") != json.dumps(about):
+            return None
+        load_into(decoder, weights, path)
+    except (Damaged, UserError):
         return None
     return decoder.eval()
 

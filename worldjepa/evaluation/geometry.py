@@ -1,6 +1,8 @@
 """The shape of the latent cloud: does it fill its space, or has it collapsed? And how straight time runs
 through it."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -25,7 +27,10 @@ def whitening(z: Tensor, floor: float = 0.1) -> Tensor:
 
 
 def spread(z: Tensor) -> tuple[float, float]:
-    """Smallest and mean standard deviation over the D axes of latents (N, D); 1 under SIGReg's target."""
+    """Smallest and mean standard deviation over the D axes of latents (N, D); 1 under SIGReg's target. Of one
+    latent, NaN."""
+    if len(z) < 2:
+        return math.nan, math.nan
     std = z.std(0)
     return float(std.min()), float(std.mean())
 

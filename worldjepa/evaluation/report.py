@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import statistics
 from importlib.metadata import version
 from importlib.resources import files
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
+from ..data.pictures import DAMAGED_PICTURE, opened
+from ..documents import OTHER_FORM, Unreadable, from_json
 from ..recipes import to_yaml
 from ..run import Run, write_text
 from .catalogue import EVALUATIONS, Evaluation, Headline, caption, made_by, owner, possible, trained_by
@@ -113,10 +113,11 @@ def _told(run: Run, evaluation: Evaluation, pictures: dict[str, list[Picture]]) 
         told = blocks(evaluation.table(results))
         headline = evaluation.headline(results) if evaluation.headline else None
         command = made_by(run, evaluation, results)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except OTHER_FORM:
         # A page on an older run is better than none.
         return Missing(title, f"{name}.json is of another version", made_by(run, evaluation))
-    return Section(name, title, results.get("checkpoint"), told, pictures.get(name, []), command, headline)
+    step = results.get("checkpoint")
+    return Section(name, title, step, told, pictures.get(name, []), command, headline)
 
 
 def _pictures(run: Run, evaluations: list[Evaluation]) -> dict[str, list[Picture]]:
@@ -137,10 +138,10 @@ def _picture(path: Path, shows: str, fits: bool) -> Picture:
     """At the size that it was drawn at: 96 points to an inch, where it says how many of its own make one."""
     content = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             scale = 96 / image.info.get("dpi", (96, 96))[0]
             width, height = (round(scale * side) for side in image.size)
-    except OSError:
+    except DAMAGED_PICTURE:
         return Picture(path, f"{path.name} is damaged.", "", 0, 0)
     if not fits:
         return Picture(path, f"{shows} It is too large for this page: {path.name}.", "", width, height)
@@ -156,10 +157,11 @@ def _other_files(run: Run, evaluations: list[Evaluation]) -> list[str]:
 
 
 def _about(run: Run) -> dict[str, Any]:
-    """What `worldjepa train` wrote beside the configuration; nothing where it didn't."""
+    """What `worldjepa train` wrote beside the configuration, as texts; nothing where it didn't."""
     try:
-        return dict(json.loads((run.path / "about.json").read_text("utf-8")))
-    except (OSError, ValueError):
+        about = from_json((run.path / "about.json").read_bytes())
+        return {**about, "versions": dict(about["versions"]), "processes": int(about["processes"])}
+    except (OSError, Unreadable, *OTHER_FORM):
         return {}
 
 
@@ -177,7 +179,7 @@ def _facts(run: Run, about: dict[str, Any], rows: list[dict[str, float]]) -> lis
     facts.append(("Training", f"{steps:,} steps of {train.batch_size} {what}{took}; seed {train.seed}"))
     if "device" in about:
         processes = f", {about['processes']} processes" if about["processes"] > 1 else ""
-        facts.append(("Device", f"{about['device']}, {about['precision']}{processes}"))
+        facts.append(("Device", f"{about['device']}, {about.get('precision', '')}{processes}"))
     return facts
 
 

@@ -11,6 +11,7 @@ from ..data.episodes import collect_episode
 from ..data.shards import Store
 from ..data.windows import split_episodes
 from ..errors import UserError
+from ..limits import validate
 
 # New episodes are numbered from here on: no data set holds so many.
 NEW = 1_000_000
@@ -99,7 +100,20 @@ def _collected(config: Config, store: Store) -> CollectConfig:
     """How the data say that they were collected, else how the run's configuration collects."""
     about = store.about or {}
     said = about.get("collect", {}) if about.get("env", {}).get("id") == config.env.id else {}
-    return dataclasses.replace(config.collect, **said)
+    try:
+        collect = dataclasses.replace(config.collect, **said)
+        validate(dataclasses.replace(config, collect=collect))
+    except (TypeError, ValueError, AttributeError, UserError) as error:
+        raise UserError(
+            f"{store.path}: does not say how it was collected as this version does ({error})"
+        ) from None
+    if ":" in collect.behaviour and collect.behaviour != config.collect.behaviour:
+        # A policy is a program: what data name is not run for that.
+        raise UserError(
+            f"{store.path}: was collected by {collect.behaviour}, which new episodes would be played by; "
+            f"say collect.behaviour={collect.behaviour} to run it"
+        )
+    return collect
 
 
 def _played(
