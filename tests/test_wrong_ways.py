@@ -1,5 +1,5 @@
-"""Forty wrong ways to give each command: each is refused in one line that names what is wrong, before anything is
-done. What depends on data, runs and files is in test_wrong_input.py, damaged files in test_fuzz.py."""
+"""Forty wrong ways to give each command: each is refused in one line that names what is wrong, and nothing is
+done. What depends on data, runs and files is in test_wrong_input.py, damaged files are in test_fuzz.py."""
 
 import re
 from pathlib import Path
