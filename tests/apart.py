@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 SPARE_BYTES, CPU_SECONDS, SECONDS = 3 << 29, 60, 300
 TRACEBACK = 70
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-LOADED = ("data", "train", "geometry", "report", "convert", "plan", "probe")
+VERBS = ("data", "train", "geometry", "report", "convert", "plan", "probe")
 
 
 class Ended(NamedTuple):
@@ -48,6 +48,7 @@ class Apart:
         return Ended(*json.loads(self._server.stdout.readline()))
 
     def close(self) -> None:
+        self._server.kill()
         self._server.communicate()
 
 
@@ -70,8 +71,8 @@ def _programs() -> dict[str, Callable[[Sequence[str]], int]]:
     from worldjepa.data import image_sources
 
     torch.set_num_threads(1)
-    for verb in LOADED:
-        importlib.import_module(f"worldjepa.commands.{verb}")
+    for name in (*(f"worldjepa.commands.{verb}" for verb in VERBS), "pyarrow.parquet"):
+        importlib.import_module(name)
     # Debian's folder, which need not be there.
     image_sources.FASHION_MNIST = Path("fashion-mnist")
     sys.path.insert(0, str(SCRIPTS))

@@ -185,5 +185,5 @@ def test_recordings_that_are_not_alike(tmp_path: Path) -> None:
     for name, columns in (("a", {}), ("b", {"reward": np.zeros(FRAMES)})):
         frame_folder(tmp_path / name, 0)
         np.savez(tmp_path / f"{name}.npz", action=ACTIONS, **columns)
-    with pytest.raises(UserError, match=r"b: has action .*reward .*, .*a has action"):
+    with pytest.raises(UserError, match=r"b \(b\.\w+\): has action .*reward .*, .*a \(a\.\w+\) has action"):
         read(tmp_path)

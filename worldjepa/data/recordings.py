@@ -64,7 +64,7 @@ def read_recordings(found: list[Recording], image_size: int) -> Iterator[dict[st
     Raises:
         UserError: a file can't be read, or is not like the first.
     """
-    yield from alike((str(recording.frames), _episode(recording, image_size)) for recording in found)
+    yield from alike((f"{r.frames} ({r.table.name})", _episode(r, image_size)) for r in found)
 
 
 def _episode(recording: Recording, image_size: int) -> dict[str, np.ndarray]:
