@@ -56,7 +56,11 @@ class CollectConfig:
 
 @dataclass
 class DataConfig:
-    path: str = option("data/${name}", "folder of HDF5 shards, or one HDF5 file in the published layout")
+    path: str = option(
+        "data/${name}",
+        "folder of HDF5 shards, or one HDF5 file in the published layout; to train on, also several with "
+        "commas between: what looks at the model names one of them, with its env.id",
+    )
     held_out: float = option(0.1, "share of the episodes kept from training, for evaluation")
     split_seed: int = option(0, "which episodes those are")
     frameskip: int = option(5, "environment steps from one frame of a window to the next")

@@ -7,7 +7,7 @@ from typing import Any
 
 from .config import Config
 from .errors import UserError
-from .notation import BEHAVIOURS, counts, part, shares, span
+from .notation import BEHAVIOURS, counts, part, paths, shares, span
 from .options import leaves
 from .protocols import PROTOCOLS
 
@@ -158,11 +158,16 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda v: v in ("newest", "best") or v.isdecimal(),
         "checkpoint",
     ),
+    (
+        "a folder or file, or several that are called differently, with commas between",
+        _reads(paths),
+        "data.path",
+    ),
     ("a scalar's name, or nothing", lambda _: True, "train.best"),
     ("a file, or nothing", lambda _: True, "convert.weights"),
     ("numbers with commas between", bool, "convert.action_mean convert.action_std"),
     ("some text", bool, "images.data images.root"),
-    ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
+    ("some text", bool, "name run env.id model.encoder.name train.device monitor.host"),
 )
 
 

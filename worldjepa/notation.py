@@ -1,8 +1,9 @@
 """Options whose text has parts: `collect.behaviour`, a mixture, `collect.shard`, a part of the whole,
-`probe.shots`, several numbers, and `env.variations`, ranges."""
+`data.path`, several data sets, `probe.shots`, several numbers, and `env.variations`, ranges."""
 
 import math
 import re
+from pathlib import Path
 
 BEHAVIOURS = ("uniform", "coloured", "repeat")
 
@@ -39,6 +40,23 @@ def part(shard: str) -> tuple[int, int]:
     if not 1 <= k <= n:
         raise ValueError(f"{shard!r} is no part")
     return k, n
+
+
+def paths(path: str) -> list[str]:
+    """The data sets that `data.path`, "path,path", names.
+
+    Raises:
+        ValueError: one is empty, or two have one name: what is found on each is called by it.
+    """
+    found = [text.strip() for text in path.split(",")]
+    if not all(found) or len({data_name(text) for text in found}) < len(found):
+        raise ValueError(f"{path!r} is no list of data sets")
+    return found
+
+
+def data_name(path: str) -> str:
+    """What a data set is called, by its folder or file."""
+    return Path(path).stem
 
 
 def counts(shots: str) -> list[int]:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from ..config import CollectConfig, Config
 from ..data.collect import collect
+from ..data.paths import only
 from ..notation import part
 
 
 def run(config: Config) -> int:
-    options = share(config.collect)
-    new, frames = collect(Path(config.data.path), config.env, options, config.store.compression)
+    options, folder = share(config.collect), Path(only(config.data.path))
+    new, frames = collect(folder, config.env, options, config.store.compression)
     done = f"{new} new" if new else "nothing was missing"
     which = "" if options.shard == "1/1" else f"part {options.shard} of "
-    print(f"{config.data.path}: {which}{options.episodes} episodes, {frames} frames ({done})")
+    print(f"{folder}: {which}{options.episodes} episodes, {frames} frames ({done})")
     return 0
 
 

@@ -11,7 +11,6 @@ from ..config import Config, PlanConfig
 from ..data.shards import Store
 from ..data.windows import Windows, split_episodes
 from ..distributed import process_group, rank
-from ..errors import UserError
 from ..evaluation.figures import plan_figure, plan_table
 from ..evaluation.goals import Goals, Outcome, Policy, sample_goals, summary
 from ..evaluation.goals_over_ranks import play_over_ranks
@@ -26,7 +25,7 @@ from ..planning.solvers import DESCENDING
 from ..run import Run, write_text
 from ..trainer import choose_device, choose_precision
 from ..world_model import WorldModel
-from .train import goal_env, open_store
+from .train import goal_env, open_store, require_actions
 
 
 def run(config: Config) -> int:
@@ -36,7 +35,7 @@ def run(config: Config) -> int:
 
 
 def _plan(config: Config) -> int:
-    target = Run(config.run, config.checkpoint)
+    target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     model = target.load_world_model(device)
     precision = choose_precision(config.train, device)
@@ -72,11 +71,7 @@ def file_name(plan: PlanConfig) -> str:
 
 def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.device) -> dict[str, Any]:
     store, plan = open_store(config), config.plan
-    if store.action_dim != model.action_dim:
-        raise UserError(
-            f"{store.path}: an action has {store.action_dim} numbers, "
-            f"the model of {target.path} takes {model.action_dim}"
-        )
+    require_actions(model, store, target)
     env = goal_env(config, store)
     _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     goals = sample_goals(
@@ -165,7 +160,7 @@ def _csv(episodes: list[dict[str, Any]]) -> str:
 def _write_pictures(target: Run, name: str, outcome: Outcome, env: Any, step: int) -> None:
     if not outcome.frames or rank() > 0:
         return
-    target.evaluation.mkdir(exist_ok=True)
+    target.evaluation.mkdir(parents=True, exist_ok=True)
     pictures = film(
         outcome.frames,
         outcome.goal_frames,
