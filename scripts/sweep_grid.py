@@ -48,7 +48,8 @@ class Planned:
         axes: by axis the value, or the name of the setting.
         options: by dotted name, of the whole grid and of the axes.
         evaluate: by name the words of a command, the verb first.
-        trained_on: of each data set the words that it is collected with beside the options, as in `data`.
+        trained_on: of each data set the words that it is collected with beside the options, as in `data`; in
+            these {runs} stands for the folder that the sweep's runs lie in.
     """
 
     sweep: str
@@ -75,7 +76,10 @@ class Planned:
         words = [w for w in words if not w.startswith(("model.", "train."))]
         mine, usual = (leaves(dataclasses.asdict(_loaded(recipe, *more))) for more in (words, ()))
         names = (name for name in mine if name.startswith(("env.", "collect.")) and name not in NOT_IN_DATA)
-        changed = [f"{_last(name)}{mine[name]}" for name in names if mine[name] != usual[name]]
+        # Of a path its end.
+        changed = [
+            f"{_last(name)}{Path(str(mine[name])).name}" for name in names if mine[name] != usual[name]
+        ]
         return _safe("-".join([Path(recipe).stem, *changed]))
 
 

@@ -102,6 +102,7 @@ def collect(planned: Planned, places: Places, machine: Sequence[str] = ()) -> No
     every = (*planned.trained_on, *(words[1:] for words in planned.evaluate.values()))
     sets = {planned.data(words): words for words in every}
     for name, words in sets.items():
+        words = [word.replace("{runs}", str(places.runs / planned.sweep)) for word in words]
         config = planned.config([*words, *machine, f"data.path={places.data / name}"])
         if config.mode == "world_model":
             command("collect", config)

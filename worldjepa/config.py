@@ -42,10 +42,23 @@ class CollectConfig:
     behaviour: str = option(
         "uniform",
         "who acts: uniform (independent at each step), coloured (correlated in time), repeat (uniform, each "
-        "action held), a policy as package:callable, or several by share (uniform=3,coloured=1)",
+        "action held), planner (of collect.run), a policy as package:callable, or several by share "
+        "(uniform=3,coloured=1)",
     )
     noise_exponent: float = option(1.0, "coloured: power spectrum 1/f^exponent; 0 is white, 1 pink, 2 red")
     repeat_steps: int = option(5, "repeat: steps for which an action is held")
+    run: str = option(
+        "",
+        "planner: a trained run; it plans by its own plan. to a goal frame, and once that is reached, or "
+        "plan.budget steps are over, to the next",
+    )
+    goals: str = option(
+        "", "planner: the data set whose training episodes goals are drawn from; empty: the run's own"
+    )
+    noise: float = option(
+        0.3,
+        "planner: Gaussian noise on its actions, standard deviation as a multiple of half the action range",
+    )
     shard_episodes: int = option(20, "episodes in one HDF5 file")
     seed: int = option(0, "episode i depends on (seed, i) alone")
     workers: int = option(0, "processes; 0: as many as cores")

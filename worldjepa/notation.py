@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 BEHAVIOURS = ("uniform", "coloured", "repeat")
+# A trained run's, which sees where it is.
+PLANNER = "planner"
 
 
 def shares(behaviour: str) -> list[tuple[str, float]]:
     """The names in `collect.behaviour`, "name=share,name=share", and their shares, which sum to 1.
 
-    A name is one of BEHAVIOURS or `package:callable`; without a share it counts as 1.
+    A name is one of BEHAVIOURS, PLANNER or `package:callable`; without a share it counts as 1.
 
     Raises:
         ValueError: it is not written so, or a share is not a positive number.
@@ -20,7 +22,9 @@ def shares(behaviour: str) -> list[tuple[str, float]]:
     for text in behaviour.split(","):
         name, equals, share = text.strip().partition("=")
         module, _, path = name.partition(":")
-        if name not in BEHAVIOURS and not all(map(str.isidentifier, f"{module}.{path}".split("."))):
+        if name not in (*BEHAVIOURS, PLANNER) and not all(
+            map(str.isidentifier, f"{module}.{path}".split("."))
+        ):
             raise ValueError(f"{name!r} is no behaviour")
         parts.append((name, float(share) if equals else 1.0))
         if not 0 < parts[-1][1] < math.inf:

@@ -15,15 +15,14 @@ from ..evaluation.figures import plan_figure, plan_table
 from ..evaluation.goals import Goals, Outcome, Policy, sample_goals, summary
 from ..evaluation.goals_over_ranks import play_over_ranks
 from ..evaluation.pictures import add_gif, film, write_film
-from ..evaluation.planner import latent_planner
+from ..evaluation.planner import latent_planner, prepare
 from ..evaluation.policies import RandomPolicy, TrueDynamics
 from ..evaluation.rivals import rivals
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
-from ..planning.packed import pack
 from ..planning.solvers import DESCENDING
 from ..run import Run, write_text
-from ..trainer import choose_device, choose_precision
+from ..trainer import choose_device
 from ..world_model import WorldModel
 from .train import goal_env, open_store, require_actions
 
@@ -38,10 +37,7 @@ def _plan(config: Config) -> int:
     target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     model = target.load_world_model(device)
-    precision = choose_precision(config.train, device)
-    model.predictor.to(precision)
-    if config.plan.solver not in DESCENDING:
-        pack(model.predictor)
+    precision = prepare(model, config, device)
     about = {
         "options": dataclasses.asdict(config.plan) | {"protocol": config.env.protocol},
         "precision": str(precision).removeprefix("torch."),
