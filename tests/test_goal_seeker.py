@@ -33,7 +33,9 @@ PLANS = ["plan.num_samples=64", "plan.num_elites=8", "plan.iterations=4", "plan.
 PLANS += ["data.frameskip=2", "plan.budget=20"]
 STEPS = 60
 # A behaviour that needs a run; which one does not matter where `load` is another.
-OPTIONS = CollectConfig(behaviour="planner", run="none", goals="none", noise=0.0, episode_length=STEPS)
+OPTIONS = CollectConfig(
+    behaviour="planner", run="none", goals="none", nearest=1, noise=0.0, episode_length=STEPS
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,10 @@ def knowing(dots: Store, monkeypatch: pytest.MonkeyPatch) -> Knowing:
     def put(moves: float = 1.0) -> Trained:
         config = load_config("smoke", PLANS)
         training, _ = split_episodes(len(dots.lengths), config.data.held_out, config.data.split_seed)
-        dynamics = LatentDynamics(DotModel(moves).eval(), COSTS["closest"], torch.device("cpu"))
-        trained = Trained(config, dynamics, lambda numbers: numbers == 2, dots, training)
+        model = DotModel(moves).eval()
+        model.takes = lambda numbers: numbers == 2  # type: ignore[assignment]
+        dynamics = LatentDynamics(model, COSTS["closest"], torch.device("cpu"))
+        trained = Trained(config, model, dynamics, dots, training)
         monkeypatch.setattr(goal_seeker, "load", lambda run, goals: trained)
         return trained
 
@@ -70,8 +74,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     states: list[np.ndarray] = []
     plain = Seeker.next_goal
 
-    def noting(self: Seeker) -> None:
-        plain(self)
+    def noting(self: Seeker, frame: np.ndarray) -> None:
+        plain(self, frame)
         assert self.state is not None
         states.append(self.state)
 
@@ -122,6 +126,23 @@ def test_goals_are_frames_of_training_episodes(
     assert len({int(step) for _, step in found}) > 20
 
 
+def test_of_several_random_frames_the_nearest_is_the_goal(
+    knowing: Knowing, dot_env: gymnasium.Env, drawn: list[np.ndarray]
+) -> None:
+    """A dot's latent is its two angles, as points on circles: what is near in one is near in the other."""
+    knowing()
+    far = []
+    for nearest in (1, 8, 64):
+        drawn.clear()
+        options = changed(OPTIONS, nearest=nearest, episode_length=1)
+        starts = [collect_episode(dot_env, options, index)["qpos"][0] for index in range(40)]
+        chords = 2 * np.sin(np.pi * (np.stack(starts) - np.stack(drawn)))
+        far.append(np.sqrt(np.square(chords).sum(-1)))
+    assert np.median(far[0]) > 1.5 * np.median(far[1]) > 1.5**2 * np.median(far[2])
+    # Of 64 uniform points on the torus one lies within 0.25 with a probability of more than 99.9 %.
+    assert far[2].max() < 2 * np.pi * 0.25
+
+
 def test_without_states_or_rules_each_goal_has_its_budget(
     knowing: Knowing, dot_env: gymnasium.Env, monkeypatch: pytest.MonkeyPatch, dots: Store
 ) -> None:
@@ -129,7 +150,9 @@ def test_without_states_or_rules_each_goal_has_its_budget(
     monkeypatch.setattr(dots, "has", lambda column: False)
     calls: list[int] = []
     plain = Seeker.next_goal
-    monkeypatch.setattr(Seeker, "next_goal", lambda self: (calls.append(self.left), plain(self)))
+    monkeypatch.setattr(
+        Seeker, "next_goal", lambda self, frame: (calls.append(self.left), plain(self, frame))
+    )
     collect_episode(dot_env, OPTIONS, 0)
     assert calls == [0, 0, 0]
 
@@ -235,9 +258,9 @@ def test_it_is_collected_by_any_number_of_processes_and_goes_on(
 def test_other_behaviours_say_nothing_of_it() -> None:
     """What was collected before there was a planner goes on."""
     said = about(EnvConfig(), CollectConfig(run="runs/x", goals="data/x", noise=0.7))["collect"]
-    assert {"run", "goals", "noise"} & set(said) == set()
+    assert {"run", "goals", "nearest", "noise"} & set(said) == set()
     mixed = about(EnvConfig(), changed(OPTIONS, behaviour="uniform,planner"))["collect"]
-    assert {"run", "goals", "noise"} <= set(mixed)
+    assert {"run", "goals", "nearest", "noise"} <= set(mixed)
 
 
 # What can't be

@@ -55,6 +55,10 @@ class CollectConfig:
     goals: str = option(
         "", "planner: the data set whose training episodes goals are drawn from; empty: the run's own"
     )
+    nearest: int = option(
+        16,
+        "planner: of so many random frames the one that is nearest in latent space is the goal; 1: any frame",
+    )
     noise: float = option(
         0.3,
         "planner: Gaussian noise on its actions, standard deviation as a multiple of half the action range",

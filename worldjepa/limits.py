@@ -56,7 +56,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "at least 1",
         lambda v: v >= 1,
         "env.image_size collect.episodes collect.episode_length collect.shard_episodes data.frameskip "
-        "collect.repeat_steps "
+        "collect.repeat_steps collect.nearest "
         "data.context model.latent model.projector_hidden model.encoder.width model.encoder.features "
         "model.encoder.layers "
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "

@@ -33,7 +33,7 @@ def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
     # Wherever they lie: a run by its name and checkpoint, data by theirs.
     making["run"], making["goals"] = "/".join(Path(collect.run).parts[-3:]), data_name(collect.goals)
     if PLANNER not in used:
-        del making["run"], making["goals"], making["noise"]
+        del making["run"], making["goals"], making["nearest"], making["noise"]
     return {"env": described(env), "collect": making}
 
 
