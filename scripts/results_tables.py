@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sweep_grid import SEED
+from sweep_grid import SEED, recipe_of
 from sweep_run import held
 
 from worldjepa.documents import OTHER_FORM
@@ -27,6 +27,8 @@ from worldjepa.run import write_text
 RESULTS = Path(__file__).parents[1] / "results"
 MODEL, FLOOR = "world model", "random actions"
 OBJECTIVE = "model.objective"
+# The sweep whose models, one for each task, one model for several is held against.
+SINGLE = "tasks"
 # What the loss needs only while it trains.
 HELPERS = ("sigreg", "decoder", "teacher", "inverse_dynamics")
 
@@ -160,6 +162,36 @@ def training_table(results: Sequence[Result]) -> str:
     return markdown([*(name for name in results[0]["axes"] if name != SEED), *head], rows)
 
 
+def against_single(results: Sequence[Result], singles: Sequence[Result]) -> str:
+    """One model for several tasks beside the models of each task alone, on the same goals and frames; a row
+    for each task. Its evaluations are called "TASK NAME", those of a single model NAME."""
+    names = dict.fromkeys(name for r in results for name in r["measured"])
+    rows = []
+    for task in dict.fromkeys(name.rpartition(" ")[0] for name in names):
+        near, probe, own = f"{task} near", f"{task} probe", [r for r in singles if _is_of(r, task)]
+        goals = [_rows(results, near, MODEL), _rows(own, "near", MODEL)]
+        floor, bound = _rows(results, near, FLOOR)[:1], _rows(own, "near", "same solver, true dynamics")[:1]
+        read_off = [
+            [r["measured"][name]["mean_r2"]["coordinates"] for r in found if name in r["measured"]]
+            for found, name in ((results, probe), (own, "probe"))
+        ]
+        seeds = f"{len(goals[0])}, {len(goals[1])}"
+        rows.append([f"`{task}`", *map(cell, (floor, *goals, bound)), *map(number, read_off), seeds])
+    model = ["one model", "a model each"]
+    head = ["task", FLOOR, *model, "true dynamics", *(f"R², {name}" for name in model), "seeds"]
+    return markdown(head, rows)
+
+
+def _is_of(result: Result, task: str) -> bool:
+    """Whether it is of our own loss on one task alone."""
+    return result["recipe"] == task and result["axes"].get(OBJECTIVE, "jepa") == "jepa"
+
+
+def of_several(results: Sequence[Result]) -> bool:
+    """Whether a model is looked at with other recipes' data than its own."""
+    return any(recipe_of(words, "") for r in results for words in r.get("evaluate", {}).values())
+
+
 def curve(
     results: Sequence[Result], kind: str, evaluation: str
 ) -> dict[str, list[tuple[float, list[float]]]]:
@@ -213,11 +245,12 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def section(sweep: str, results: Sequence[Result], picture: str = "") -> str:
-    """All that is told of a sweep, in Markdown."""
+def section(sweep: str, results: Sequence[Result], singles: Sequence[Result], picture: str = "") -> str:
+    """All that is told of a sweep, in Markdown; `singles` are the results of SINGLE."""
     measured = (item for result in results for item in result["measured"].items())
     goals = list(dict.fromkeys(name for name, values in measured if MODEL in values.get("rows", {})))
     tables = [rules(results, goals), success_table(results, goals)]
+    tables += [against_single(results, singles)] if of_several(results) else []
     machines = sorted({f"{r['machine']['device']}, {r['machine']['cores']} cores" for r in results})
     hours = sum(sum(result["seconds"].values()) for result in results) / 3600
     many = "1 run" if len(results) == 1 else f"{len(results)} runs"
@@ -261,7 +294,7 @@ def told(sweep: str, folder: Path, to: Path | None) -> str:
             raise UserError(f"{folder}: has no results of {sweep}")
         curves = to and all("setting" in result["axes"] for result in results)
         picture = draw_curves(results, _made(to) / f"{sweep}.png").name if to and curves else ""
-        return section(sweep, results, picture)
+        return section(sweep, results, read(SINGLE, folder), picture)
     except OTHER_FORM as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise UserError(f"{folder / sweep}: holds results of another version ({reason})") from None

@@ -7,7 +7,8 @@
       size:                             # a name, and settings of several options
         small: {model.encoder.width: 8, model.predictor.width: 64}
         usual: {}
-    evaluate:                           # by name a verb and its options
+    data: ["recipe=reacher", "collect.seed=1"]    # trained on several data sets: how each is collected
+    evaluate:                           # by name a verb and its options; recipe= looks at another one's data
       near: plan plan.goals=500
       probe: probe
 
@@ -19,7 +20,7 @@ import functools
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from worldjepa.options import leaves, options
 from worldjepa.recipes import load_config
 
 GRIDS = Path(__file__).parent / "grids"
-KEYS = {"recipe", "options", "axes", "evaluate"}
+KEYS = {"recipe", "options", "axes", "data", "evaluate"}
 VERBS = ("plan", "probe", "surprise", "geometry", "decode")
-SEED = "train.seed"
+SEED, OF = "train.seed", "recipe="
 # Of env and collect, what makes no difference to the frames.
 NOT_IN_DATA = ("env.protocol", "collect.workers", "collect.shard")
 
@@ -46,6 +47,8 @@ class Planned:
         axes: by axis the value, or the name of the setting.
         options: by dotted name, of the whole grid and of the axes.
         evaluate: by name the words of a command, the verb first.
+        trained_on: of each data set the words that it is collected with beside the options, as in `data`; in
+            these {runs} stands for the folder that the sweep's runs lie in.
     """
 
     sweep: str
@@ -54,6 +57,7 @@ class Planned:
     axes: dict[str, Any]
     options: dict[str, Any]
     evaluate: dict[str, list[str]]
+    trained_on: list[list[str]] = field(default_factory=lambda: [[]])
 
     @property
     def words(self) -> list[str]:
@@ -61,16 +65,31 @@ class Planned:
         return [f"{name}={_text(value)}" for name, value in self.options.items()]
 
     def config(self, extra: Sequence[str] = ()) -> Config:
-        """With the options of the recipe, of the run, and these; to be read only."""
-        return _loaded(self.recipe, *self.words, *extra)
+        """With the options of the recipe, of the run, and these; to be read only. "recipe=NAME" among these
+        puts another recipe in the place of the run's."""
+        return _loaded(recipe_of(extra, self.recipe), *self.words, *options_of(extra))
 
     def data(self, extra: Sequence[str] = ()) -> str:
         """Which data it takes: the folder of the recipe, or one that says what else it was collected with."""
-        words = [w for w in (*self.words, *extra) if not w.startswith(("model.", "train."))]
-        mine, usual = (leaves(dataclasses.asdict(_loaded(self.recipe, *more))) for more in (words, ()))
+        recipe, words = recipe_of(extra, self.recipe), [*self.words, *options_of(extra)]
+        words = [w for w in words if not w.startswith(("model.", "train."))]
+        mine, usual = (leaves(dataclasses.asdict(_loaded(recipe, *more))) for more in (words, ()))
         names = (name for name in mine if name.startswith(("env.", "collect.")) and name not in NOT_IN_DATA)
-        changed = [f"{_last(name)}{mine[name]}" for name in names if mine[name] != usual[name]]
-        return _safe("-".join([Path(self.recipe).stem, *changed]))
+        # Of a path its end.
+        changed = [
+            f"{_last(name)}{Path(str(mine[name])).name}" for name in names if mine[name] != usual[name]
+        ]
+        return _safe("-".join([Path(recipe).stem, *changed]))
+
+
+def recipe_of(words: Sequence[str], usual: str) -> str:
+    """The recipe that words name."""
+    return next((word.removeprefix(OF) for word in words if word.startswith(OF)), usual)
+
+
+def options_of(words: Sequence[str]) -> list[str]:
+    """The words that are options."""
+    return [word for word in words if not word.startswith(OF)]
 
 
 @functools.cache
@@ -117,6 +136,8 @@ def _read(path: Path) -> dict[str, Any]:
     for key in ("options", "axes", "evaluate"):
         if not isinstance(grid.setdefault(key, {}), dict):
             raise UserError(f"{path}: {key}: must be a mapping")
+    if not isinstance(grid.setdefault("data", [""]), list) or not grid["data"]:
+        raise UserError(f"{path}: data: must be a list, of each data set the options of its own")
     if ("recipe" in grid) == ("recipe" in grid["axes"]):
         raise UserError(f"{path}: name a recipe, or an axis of recipes")
     return grid
@@ -151,7 +172,8 @@ def _planned(path: Path, grid: dict[str, Any], chosen: dict[str, tuple[Any, dict
         if not words or words[0] not in VERBS:
             raise UserError(f"{path}: evaluate: {name}: must begin with {' or '.join(VERBS)}")
     axes = {axis: value for axis, (value, _) in chosen.items()}
-    return Planned(path.stem, "-".join(parts) or recipe, recipe, axes, stated, evaluate)
+    sets = [str(text).split() for text in grid["data"]]
+    return Planned(path.stem, "-".join(parts) or recipe, recipe, axes, stated, evaluate, sets)
 
 
 def _check(path: Path, runs: list[Planned]) -> None:
@@ -160,10 +182,10 @@ def _check(path: Path, runs: list[Planned]) -> None:
     for run in runs:
         try:
             run.config()
-            for words in run.evaluate.values():
+            for words in (*run.trained_on, *(words[1:] for words in run.evaluate.values())):
                 if (key := (run.recipe, *words)) not in seen:
                     seen.add(key)
-                    run.config(words[1:])
+                    run.config(words)
         except UserError as error:
             raise UserError(f"{path}: {run.name}: {error}") from None
 

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweep_grid import Planned
+from sweep_grid import Planned, options_of
 
 from worldjepa.config import Config
 from worldjepa.data.provenance import made_here
 from worldjepa.data.workers import cores
 from worldjepa.documents import Unreadable, from_json
 from worldjepa.errors import UserError
+from worldjepa.notation import paths
 from worldjepa.options import leaves
 from worldjepa.recipes import load_config
 
@@ -60,6 +61,8 @@ class Places:
 def asked(planned: Planned) -> dict[str, Any]:
     """What a result says of the run that it is of; where a grid now says otherwise, it is of another."""
     names = ("recipe", "axes", "options", "evaluate")
+    # Results from before runs had several data sets do not say that they had one.
+    names += ("trained_on",) if planned.trained_on != [[]] else ()
     return json.loads(json.dumps({name: getattr(planned, name) for name in names}))
 
 
@@ -77,14 +80,14 @@ def execute(planned: Planned, places: Places, machine: Sequence[str] = ()) -> di
     progress = Progress(folder / "sweep.json")
     with progress.stage("collect"):
         collect(planned, places, machine)
-    path = f"data.path={places.data / planned.data()}"
+    path = "data.path=" + ",".join(str(places.data / planned.data(words)) for words in planned.trained_on)
     with progress.stage("train"):
         command("train", planned.config([path, f"run={folder}", *machine]))
     for name, (verb, *words) in planned.evaluate.items():
-        where = f"data.path={places.data / planned.data(words)}"
+        where = [f"data.path={places.data / planned.data(words)}", f"env.id={planned.config(words).env.id}"]
         with progress.stage(name):
             ours = [word for word in machine if word.startswith("train.")]
-            config = load_config(str(folder), [where, *words, *ours])
+            config = load_config(str(folder), [*where, *options_of(words), *ours])
             command(verb, config)
             progress.values["measured"] |= {name: measured(verb, config)}
     values = {"sweep": planned.sweep, "name": planned.name, **asked(planned)}
@@ -98,8 +101,10 @@ def execute(planned: Planned, places: Places, machine: Sequence[str] = ()) -> di
 
 def collect(planned: Planned, places: Places, machine: Sequence[str] = ()) -> None:
     """What is missing of the data of a run and of its evaluations."""
-    sets = {planned.data(words): words for words in ([], *(w[1:] for w in planned.evaluate.values()))}
+    every = (*planned.trained_on, *(words[1:] for words in planned.evaluate.values()))
+    sets = {planned.data(words): words for words in every}
     for name, words in sets.items():
+        words = [word.replace("{runs}", str(places.runs / planned.sweep)) for word in words]
         config = planned.config([*words, *machine, f"data.path={places.data / name}"])
         if config.mode == "world_model":
             command("collect", config)
@@ -158,9 +163,11 @@ def measured(verb: str, config: Config) -> dict[str, Any]:
     """What a command left in evaluation/, without what is large; of planning "each", the goals reached, of
     probes of rollouts R² by depth alone."""
     from worldjepa.commands.plan import file_name
+    from worldjepa.run import Run
 
     name = file_name(config.plan) if verb == "plan" else verb
-    found = json.loads((Path(config.run) / "evaluation" / f"{name}.json").read_text("utf-8"))
+    folder = Run(config.run, data=config.data.path).evaluation
+    found = json.loads((folder / f"{name}.json").read_text("utf-8"))
     kept = {key: value for key, value in found.items() if key not in LARGE or isinstance(value, int)}
     if "rollouts" in found:
         kept["rollouts"] = {
@@ -215,9 +222,11 @@ def trained(folder: Path) -> dict[str, Any]:
     parts = run.load_model().named_children()
     values["parameters"] = {name: sum(p.numel() for p in part.parameters()) for name, part in parts}
     if run.config.mode == "world_model":
-        data, lengths = run.config.data, Store(run.config.data.path).lengths
-        training, _ = split_episodes(len(lengths), data.held_out, data.split_seed)
-        values["frames"] = int(lengths[training].sum())
+        data, values["frames"] = run.config.data, 0
+        for path in paths(data.path):
+            lengths = Store(path).lengths
+            training, _ = split_episodes(len(lengths), data.held_out, data.split_seed)
+            values["frames"] += int(lengths[training].sum())
     metrics = [row for row in run.metrics() if "train/loss" in row]
     # One batch is noise.
     last = metrics[-max(1, len(metrics) // 10) :]

@@ -154,3 +154,25 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     # Numbers in names count as numbers.
     settings = [line.split("`")[5] for line in text.splitlines() if line.startswith("| `near` | `reacher`")]
     assert settings[:3] == ["episodes-10", "minutes-1", "minutes-12"]
+
+
+def test_one_model_for_several_tasks_stands_beside_their_own(
+    tables: Any, put: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        for objective, success in (("jepa", 80.0), ("pldm", 70.0)):
+            put("tasks", {"train.seed": seed, "recipe": "walker", "model.objective": objective}, success)
+    near = {"goal_offset": 25, "budget": 50, "tolerance": 1.0, "hold": 1}
+    rows = {"random actions": row(11.0), "world model": row(60.0)}
+    measured = {"finger near": near | {"rows": rows}, "walker near": near | {"rows": rows}}
+    measured["walker probe"] = {"mean_r2": {"coordinates": 0.55}}
+    evaluate = {name: ["plan", f"recipe={name.split()[0]}"] for name in measured}
+    put("eight", {"train.seed": 0}, 0.0, recipe="eight", evaluate=evaluate, measured=measured)
+    assert tables.main(["eight", "--results", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    ours = ["11.0 % (6 to 16)", "60.0 % (55 to 65)"]
+    theirs = ["80.0 % (80 to 80)", "99.0 % (94 to 100)"]
+    assert cells(text, "`walker`") == [*ours, *theirs, "0.55", "0.80 ± 0.00", "1, 2"]
+    # What was not measured is not made up.
+    assert cells(text, "`finger`") == [*ours, "", "", "", "", "1, 0"]
+    assert "| one model | a model each |" in text

@@ -125,7 +125,7 @@ def test_recipes_are_an_axis_and_runs_share_the_data_that_are_alike(
     [
         ({"recipe": None}, "name a recipe, or an axis of recipes"),
         ({"axes": {"recipe": ["smoke"]}}, "name a recipe, or an axis of recipes"),
-        ({"axis": {}}, "a grid has axes, evaluate, options, recipe, not axis"),
+        ({"axis": {}}, "a grid has axes, data, evaluate, options, recipe, not axis"),
         ({"options": [1]}, "options: must be a mapping"),
         (
             {"axes": {"train.sead": [1]}},
@@ -133,6 +133,9 @@ def test_recipes_are_an_axis_and_runs_share_the_data_that_are_alike(
         ),
         ({"axes": {"size": {"small": 3}}}, "axes: size: must be"),
         ({"axes": {"train.seed": []}}, "axes: train.seed: must be"),
+        ({"data": {}}, "data: must be a list, of each data set the options of its own"),
+        ({"data": ["collect.sead=1"]}, "seed0: command line: unknown option collect.sead"),
+        ({"data": ["recipe=nothing"]}, "seed0: nothing: no such recipe"),
         ({"axes": {"train.seed": [1, 1]}, "recipe": "smoke"}, ""),
         ({"options": {"train.stepz": 1}}, "seed0: command line: unknown option train.stepz"),
         (
@@ -181,7 +184,7 @@ def test_a_grid_of_ours_is_possible_and_opens_with_what_it_is(name: str, sweep: 
     # No run may take the other's data for its own.
     for run in runs:
         assert run.data().split("-")[0] == run.recipe
-        assert 0 < run.config().train.minutes <= 20
+        assert 0 < run.config().train.minutes <= 30
 
 
 def test_there_are_the_controls_the_tasks_and_the_curves_that_were_asked_for(sweep: Any) -> None:
@@ -200,6 +203,28 @@ def test_there_are_the_controls_the_tasks_and_the_curves_that_were_asked_for(swe
     assert {run.axes["setting"].split("-")[0] for run in curves} == {"usual", "minutes", "episodes", "size"}
     # All try the same goals.
     assert all("data.held_out=0.1" in words for run in curves for words in run.evaluate.values())
+
+
+def test_one_model_for_eight_tasks_is_looked_at_as_the_eight_are(sweep: Any) -> None:
+    eight, tasks = sweep.read_grid("eight")[0], sweep.read_grid("tasks")
+    sets = [eight.data(words) for words in eight.trained_on]
+    assert ",".join(f"data/{name}" for name in sets) == eight.config().data.path
+    assert sets == list(dict.fromkeys(run.recipe for run in tasks))
+    for single in tasks:
+        of = [name for name, words in eight.evaluate.items() if f"recipe={single.recipe}" in words]
+        assert of == [f"{single.recipe} {name}" for name in single.evaluate]
+        for name, own in single.evaluate.items():
+            words = eight.evaluate[f"{single.recipe} {name}"]
+            ours, theirs = eight.config(words[1:]), single.config(own[1:])
+            assert (words[0], ours.env, ours.probe) == (own[0], theirs.env, theirs.probe)
+            # The same held-out goals and frames of the same data.
+            assert eight.data(words[1:]) == single.data(own[1:])
+            for options in ("held_out", "split_seed", "frameskip", "context"):
+                assert getattr(ours.data, options) == getattr(theirs.data, options)
+            assert dataclasses.replace(theirs.plan, bound_goals=ours.plan.bound_goals) == ours.plan
+    # Results from before say nothing of several data sets, and stay what they are.
+    assert "trained_on" in sweep.asked(eight)
+    assert "trained_on" not in sweep.asked(tasks[0])
 
 
 @pytest.mark.slow
@@ -254,6 +279,23 @@ def test_a_run_leaves_one_small_file_that_says_what_it_was(
         assert row["each"].count("1") == row["reached"]
     assert set(near["rows"]) >= {"world model", "random actions", "inverse dynamics"}
     assert found["measured"]["probe"]["rank"] > 0
+
+
+def test_a_run_on_several_data_sets_is_looked_at_on_one(
+    sweep: Any, grid: Callable[..., str], where: list[str], tmp_path: Path
+) -> None:
+    evaluate = {"smoke near": "plan recipe=smoke plan.goals=3"}
+    path = grid(data=["", "recipe=smoke collect.seed=1"], axes={"train.seed": [0]}, evaluate=evaluate)
+    (run,) = sweep.read_grid(path)
+    assert sweep.attempt(run, places(sweep, where), []) == 0
+    found = result(tmp_path, "seed0")
+    assert found["trained_on"] == [[], ["recipe=smoke", "collect.seed=1"]]
+    # Of each of the two sets the episodes that are not held out.
+    assert found["frames"] == 2 * 4 * 60
+    assert found["measured"]["smoke near"]["rows"]["world model"]["goals"] == 3
+    assert sweep.state(run, places(sweep, where)) == "done"
+    assert str(tmp_path) not in json.dumps(found)
+    assert (tmp_path / "runs/small/seed0/evaluation/smoke/plan.json").is_file()
 
 
 def test_what_is_there_is_not_run_again_unless_the_grid_changes(

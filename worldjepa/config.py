@@ -42,10 +42,27 @@ class CollectConfig:
     behaviour: str = option(
         "uniform",
         "who acts: uniform (independent at each step), coloured (correlated in time), repeat (uniform, each "
-        "action held), a policy as package:callable, or several by share (uniform=3,coloured=1)",
+        "action held), planner (of collect.run), a policy as package:callable, or several by share "
+        "(uniform=3,coloured=1)",
     )
     noise_exponent: float = option(1.0, "coloured: power spectrum 1/f^exponent; 0 is white, 1 pink, 2 red")
     repeat_steps: int = option(5, "repeat: steps for which an action is held")
+    run: str = option(
+        "",
+        "planner: a trained run; it plans by its own plan. to a goal frame, and once that is reached, or "
+        "plan.budget steps are over, to the next",
+    )
+    goals: str = option(
+        "", "planner: the data set whose training episodes goals are drawn from; empty: the run's own"
+    )
+    nearest: int = option(
+        16,
+        "planner: of so many random frames the one that is nearest in latent space is the goal; 1: any frame",
+    )
+    noise: float = option(
+        0.3,
+        "planner: Gaussian noise on its actions, standard deviation as a multiple of half the action range",
+    )
     shard_episodes: int = option(20, "episodes in one HDF5 file")
     seed: int = option(0, "episode i depends on (seed, i) alone")
     workers: int = option(0, "processes; 0: as many as cores")
@@ -56,7 +73,11 @@ class CollectConfig:
 
 @dataclass
 class DataConfig:
-    path: str = option("data/${name}", "folder of HDF5 shards, or one HDF5 file in the published layout")
+    path: str = option(
+        "data/${name}",
+        "folder of HDF5 shards, or one HDF5 file in the published layout; to train on, also several with "
+        "commas between: what looks at the model names one of them, with its env.id",
+    )
     held_out: float = option(0.1, "share of the episodes kept from training, for evaluation")
     split_seed: int = option(0, "which episodes those are")
     frameskip: int = option(5, "environment steps from one frame of a window to the next")

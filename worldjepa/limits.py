@@ -7,7 +7,7 @@ from typing import Any
 
 from .config import Config
 from .errors import UserError
-from .notation import BEHAVIOURS, counts, part, shares, span
+from .notation import BEHAVIOURS, PLANNER, counts, part, paths, shares, span
 from .options import leaves
 from .protocols import PROTOCOLS
 
@@ -63,7 +63,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "at least 1",
         lambda v: v >= 1,
         "env.image_size collect.episodes collect.episode_length collect.shard_episodes data.frameskip "
-        "collect.repeat_steps "
+        "collect.repeat_steps collect.nearest "
         "data.context model.latent model.projector_hidden model.encoder.width model.encoder.features "
         "model.encoder.layers "
         "model.predictor.depth model.predictor.width model.predictor.heads model.predictor.head_width "
@@ -85,7 +85,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "0 or more",
         lambda v: v >= 0,
-        "collect.seed collect.noise_exponent data.split_seed model.encoder.patch_size "
+        "collect.seed collect.noise_exponent collect.noise data.split_seed "
+        "model.encoder.patch_size "
         "model.encoder.norm_eps model.encoder.register_tokens model.predictor.action_hidden "
         "model.sigreg.weight train.steps train.weight_decay train.seed train.evaluate_goals "
         "plan.bound_goals plan.noise_exponent plan.stop_below plan.seconds_per_decision plan.action_cost "
@@ -115,7 +116,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("fast or full", ("fast", "full").__contains__, "env.render_quality"),
     ("circle or lewm", ("circle", "lewm").__contains__, "env.protocol"),
     (
-        f"{', '.join(BEHAVIOURS)}, package:callable, or several by share, as in uniform=3,coloured=1",
+        f"{', '.join(BEHAVIOURS)}, {PLANNER}, package:callable, or several by share, "
+        "as in uniform=3,coloured=1",
         _reads(shares),
         "collect.behaviour",
     ),
@@ -160,17 +162,23 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "images.flip images.jitter images.grayscale images.blur images.solarize",
     ),
     ("from 0 to 0.5", lambda v: 0 <= v <= 0.5, "images.hue"),
-    ("a run folder, or nothing", lambda _: True, "model.encoder.init"),
+    ("a run folder, or nothing", lambda _: True, "model.encoder.init collect.run"),
+    ("a folder or file of data, or nothing", lambda _: True, "collect.goals"),
     (
         "newest, best or a step",
         lambda v: v in ("newest", "best") or v.isdecimal(),
         "checkpoint",
     ),
+    (
+        "a folder or file, or several that are called differently, with commas between",
+        _reads(paths),
+        "data.path",
+    ),
     ("a scalar's name, or nothing", lambda _: True, "train.best"),
     ("a file, or nothing", lambda _: True, "convert.weights"),
     ("numbers with commas between", bool, "convert.action_mean convert.action_std"),
     ("some text", bool, "images.data images.root"),
-    ("some text", bool, "name run env.id data.path model.encoder.name train.device monitor.host"),
+    ("some text", bool, "name run env.id model.encoder.name train.device monitor.host"),
 )
 
 
@@ -198,6 +206,8 @@ def validate(config: Config) -> None:
 def _together(config: Config) -> None:
     """What depends on more than one option."""
     data, collect, plan = config.data, config.collect, config.plan
+    if PLANNER in dict(shares(collect.behaviour)) and not collect.run:
+        raise UserError(f"collect.run: name the trained run that plans, as in collect.run=runs/{config.name}")
     span = data.context * data.frameskip
     if span >= collect.episode_length:
         raise UserError(

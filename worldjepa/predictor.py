@@ -18,14 +18,15 @@ class ActionEncoder(nn.Module):
         frameskip: k, actions in a block.
         width: of the conditioning vector.
         hidden: units between; 0: width.
+        pads: take actions of fewer numbers too, as of one of several tasks; the others are 0.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, action_dim: int, frameskip: int, width: int, hidden: int = 0):
+    def __init__(self, action_dim: int, frameskip: int, width: int, hidden: int = 0, pads: bool = False):
         super().__init__()
-        self.frameskip = frameskip
+        self.frameskip, self.pads = frameskip, pads
         # Statistics of the training actions, so that the model takes actions in the environment's units.
         self.register_buffer("mean", torch.zeros(action_dim))
         self.register_buffer("std", torch.ones(action_dim))
@@ -41,6 +42,9 @@ class ActionEncoder(nn.Module):
 
     def standardise(self, actions: Tensor) -> Tensor:
         """(..., k·A) in the environment's units to mean 0 and standard deviation 1 over the data."""
+        missing = len(self.mean) - actions.shape[-1] // self.frameskip
+        if self.pads and missing > 0:
+            actions = F.pad(actions.unflatten(-1, (self.frameskip, -1)), (0, missing)).flatten(-2)
         mean, std = self.mean.repeat(self.frameskip), self.std.repeat(self.frameskip)
         return (actions - mean) / std
 

@@ -11,12 +11,14 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from .config import Config
+from .data.paths import only
 from .data.shards import sync
 from .distributed import rank
 from .documents import Unreadable, from_json
 from .errors import UserError
 from .image_baselines import build_image_model
 from .image_jepa import ImageJEPA
+from .notation import data_name, paths
 from .options import differences
 from .recipes import load_config, to_yaml
 from .tensor_files import Damaged, load_into, read_saved, read_tensors, write_tensors
@@ -26,10 +28,9 @@ from .world_model import WorldModel
 # Options that may change when a run goes on: they change neither the weights nor what the data are.
 FREE_OPTIONS = (
     "name", "run", "checkpoint", "collect.", "store.", "plan.", "probe.", "surprise.", "decode.", "geometry.",
-    "convert.", "export.", "monitor.",
-    "env.protocol", "data.path", "images.root", "train.log_every", "train.evaluate", "train.checkpoint",
-    "train.keep", "train.best", "train.device", "train.threads", "train.compile",
-    "train.fused", "train.channels_last", "train.prefetch", "train.recompute", "train.profile",
+    "convert.", "export.", "monitor.", "env.protocol", "data.path", "images.root", "train.log_every",
+    "train.evaluate", "train.checkpoint", "train.best", "train.device", "train.threads", "train.prefetch",
+    "train.keep", "train.compile", "train.fused", "train.channels_last", "train.recompute", "train.profile",
 )  # fmt: skip
 
 
@@ -39,20 +40,24 @@ class Run:
     Args:
         path: the folder.
         checkpoint: which one is chosen, newest, best or a step.
+        data: the data set that it is looked at with; of a run on several each has a folder in evaluation/.
 
     Attributes:
         latest: the scalars logged last, by name.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: it is no run folder, or `data` is several data sets.
     """
 
-    def __init__(self, path: str | Path, checkpoint: str = "newest"):
+    def __init__(self, path: str | Path, checkpoint: str = "newest", data: str = ""):
         self.path, self.choice = Path(path), checkpoint
         if not self.path.is_dir():
             raise UserError(f"{path}: no run there; `worldjepa train` makes one")
         self.config = load_config(f"{self.path}/")
-        self.evaluation = self.path / "evaluation"
+        self.evaluation, self._events = self.path / "evaluation", self.path
+        # What is found on one of its data sets must not pass for what is found on another.
+        if data and len(paths(self.config.data.path)) > 1:
+            self.evaluation = self._events = self.evaluation / data_name(only(data))
         self.latest: dict[str, float] = {}
         self._writer: SummaryWriter | None = None
 
@@ -88,7 +93,7 @@ class Run:
     def writer(self) -> SummaryWriter:
         """TensorBoard's writer; the first use makes a new events file."""
         if self._writer is None:
-            self._writer = SummaryWriter(str(self.path)) if rank() == 0 else _NoWriter()
+            self._writer = SummaryWriter(str(self._events)) if rank() == 0 else _NoWriter()
         return self._writer
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
@@ -258,7 +263,7 @@ class Run:
 
     def write_json(self, name: str, values: Any) -> Path:
         """evaluation/`name`.json, whole or not at all."""
-        self.evaluation.mkdir(exist_ok=True)
+        self.evaluation.mkdir(parents=True, exist_ok=True)
         path = self.evaluation / f"{name}.json"
         write_text(path, json.dumps(values, indent=1) + "\n")
         return path

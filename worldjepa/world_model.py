@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .config import Config
 from .encoders import Encoder, projector
 from .errors import UserError
+from .notation import paths
 from .predictor import ActionEncoder, Predictor
 from .sigreg import EppsPulley, SIGReg
 
@@ -19,7 +20,7 @@ class WorldModel(nn.Module):
 
     Args:
         config: `model`, and of `data` the context and the frameskip.
-        action_dim: A, size of one action.
+        action_dim: A, size of one action; of several data sets (`data.path`) the largest.
 
     Attributes:
         latent: D. context: C, the most past frames the predictor takes. frameskip: k. action_dim: A.
@@ -37,7 +38,8 @@ class WorldModel(nn.Module):
         self.encoder.spare_memory(config.train)
         self.projector = projector(self.encoder.num_features, model.projector_hidden, model.latent)
         width, hidden = model.predictor.width, model.predictor.action_hidden
-        self.action_encoder = ActionEncoder(action_dim, self.frameskip, width, hidden)
+        several = len(paths(config.data.path)) > 1
+        self.action_encoder = ActionEncoder(action_dim, self.frameskip, width, hidden, pads=several)
         self.predictor = Predictor(model.predictor, model.latent, self.context, model.projector_hidden)
         self.sigreg = SIGReg(EppsPulley(model.sigreg.t_max, model.sigreg.knots), model.sigreg.num_slices)
 
@@ -45,6 +47,12 @@ class WorldModel(nn.Module):
         """Mean and standard deviation of the training actions, (A,) each; saved with the weights."""
         self.action_encoder.mean.copy_(torch.as_tensor(mean))
         self.action_encoder.std.copy_(torch.as_tensor(std))
+
+    def takes(self, action_dim: int) -> bool:
+        """Whether actions of so many numbers can be given to it: its own; after training on several data
+        sets fewer as well, without the zeros that follow."""
+        fewer = self.action_encoder.pads and action_dim < self.action_dim
+        return fewer or action_dim == self.action_dim
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (..., H, W, 3) uint8 to latents (..., D).

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..data.environments import as_described, make_env
 from ..data.lerobot import INFO, LeRobot
+from ..data.paths import only
 from ..data.provenance import made_here
 from ..data.recordings import read_recordings, recordings
 from ..data.rewrite import (
@@ -35,6 +36,7 @@ from ..evaluation.pictures import gif_bytes
 
 
 def run(config: Config, part: str) -> int:
+    only(config.data.path)
     return PARTS[part](config)
 
 

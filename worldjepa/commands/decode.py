@@ -29,11 +29,11 @@ from ..evaluation.pictures import add_gif
 from ..run import Run
 from ..trainer import choose_device
 from ..world_model import WorldModel
-from .train import open_store
+from .train import open_store, require_actions
 
 
 def run(config: Config) -> int:
-    target = Run(config.run, config.checkpoint)
+    target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     step = target.chosen_step()
     about = {"options": dataclasses.asdict(config.decode), "checkpoint": step}
@@ -56,6 +56,7 @@ def _evaluate(
     config: Config, target: Run, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model, store, options = target.load_world_model(device), open_store(config), config.decode
+    require_actions(model, store, target)
     context, frameskip = config.data.context, config.data.frameskip
     training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     windows = _held_out(config, store, held_out)

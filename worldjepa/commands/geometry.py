@@ -38,7 +38,7 @@ class Looked(NamedTuple):
 
 
 def run(config: Config) -> int:
-    target = Run(config.run, config.checkpoint)
+    target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     about = {"options": dataclasses.asdict(config.geometry), "checkpoint": target.chosen_step()}
     if target.result("geometry", about) is None:
@@ -69,7 +69,7 @@ def _write(config: Config, target: Run, about: dict[str, Any], looked: Looked) -
         arrays |= far
     shown = np.sort(np.random.default_rng(options.seed).permutation(len(z))[: options.shown])
     arrays |= {"map": plane(z)[shown], "map_values": values[shown]}
-    target.evaluation.mkdir(exist_ok=True)
+    target.evaluation.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(target.evaluation / "geometry.npz", **arrays)  # type: ignore[arg-type]
     step = about["checkpoint"]
     columns = {name: column[shown] for name, column in looked.columns.items()}

@@ -11,23 +11,21 @@ from ..config import Config, PlanConfig
 from ..data.shards import Store
 from ..data.windows import Windows, split_episodes
 from ..distributed import process_group, rank
-from ..errors import UserError
 from ..evaluation.damage import told_from
 from ..evaluation.figures import plan_figure, plan_table
 from ..evaluation.goals import Goals, Outcome, Policy, sample_goals, summary
 from ..evaluation.goals_over_ranks import play_over_ranks
 from ..evaluation.pictures import add_gif, film, write_film
-from ..evaluation.planner import latent_planner
+from ..evaluation.planner import latent_planner, prepare
 from ..evaluation.policies import RandomPolicy, TrueDynamics
 from ..evaluation.rivals import rivals
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
-from ..planning.packed import pack
 from ..planning.solvers import DESCENDING
 from ..run import Run, write_text
-from ..trainer import choose_device, choose_precision
+from ..trainer import choose_device
 from ..world_model import WorldModel
-from .train import goal_env, open_store
+from .train import goal_env, open_store, require_actions
 
 
 def run(config: Config) -> int:
@@ -37,13 +35,10 @@ def run(config: Config) -> int:
 
 
 def _plan(config: Config) -> int:
-    target = Run(config.run, config.checkpoint)
+    target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     model = target.load_world_model(device)
-    precision = choose_precision(config.train, device)
-    model.predictor.to(precision)
-    if config.plan.solver not in DESCENDING:
-        pack(model.predictor)
+    precision = prepare(model, config, device)
     about = {
         "options": dataclasses.asdict(config.plan) | {"protocol": config.env.protocol},
         "precision": str(precision).removeprefix("torch."),
@@ -74,11 +69,7 @@ def file_name(plan: PlanConfig) -> str:
 
 def _evaluate(config: Config, target: Run, model: WorldModel, device: torch.device) -> dict[str, Any]:
     store, plan = open_store(config), config.plan
-    if store.action_dim != model.action_dim:
-        raise UserError(
-            f"{store.path}: an action has {store.action_dim} numbers, "
-            f"the model of {target.path} takes {model.action_dim}"
-        )
+    require_actions(model, store, target)
     env = goal_env(config, store)
     _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     goals = sample_goals(
@@ -167,7 +158,7 @@ def _csv(episodes: list[dict[str, Any]]) -> str:
 def _write_pictures(target: Run, name: str, outcome: Outcome, env: Any, step: int) -> None:
     if not outcome.frames or rank() > 0:
         return
-    target.evaluation.mkdir(exist_ok=True)
+    target.evaluation.mkdir(parents=True, exist_ok=True)
     pictures = film(
         outcome.frames,
         outcome.goal_frames,

@@ -21,11 +21,11 @@ from ..evaluation.state_probes import draw, probe_states
 from ..notation import counts
 from ..run import Run
 from ..trainer import choose_device, choose_precision
-from .train import data_env, open_images, open_store
+from .train import data_env, open_images, open_store, require_actions
 
 
 def run(config: Config) -> int:
-    target = Run(config.run, config.checkpoint)
+    target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     images = target.config.mode == "images"
     about = {"options": dataclasses.asdict(config.probe), "checkpoint": target.chosen_step()}
@@ -71,13 +71,14 @@ def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[
     x_train, x_test = features.rows["trained"]
     numbers_of = features.train_numbers, features.test_numbers
     arrays = image_arrays(train, test, *numbers_of, x_train, x_test, options.map, options.seed)
-    target.evaluation.mkdir(exist_ok=True)
+    target.evaluation.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(target.evaluation / "probe.npz", **arrays)  # type: ignore[arg-type]
     return {"data": train.source, "classes": train.class_names, **results}
 
 
 def _evaluate(config: Config, target: Run, device: torch.device) -> dict[str, Any]:
     model, store, options = target.load_world_model(device), open_store(config), config.probe
+    require_actions(model, store, target)
     sides = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     env = data_env(config, store).unwrapped
     context, frameskip = config.data.context, config.data.frameskip

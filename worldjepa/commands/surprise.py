@@ -17,14 +17,14 @@ from ..evaluation.surprise import summarise, surprise
 from ..evaluation.surprise_figures import surprise_figure, surprise_table
 from ..run import Run
 from ..trainer import choose_device
-from .train import data_env, open_store
+from .train import data_env, open_store, require_actions
 
 # Of an episode in the figure, how many frames before and after the perturbed one.
 SHOWN = 2, 6
 
 
 def run(config: Config) -> int:
-    target = Run(config.run, config.checkpoint)
+    target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     step = target.chosen_step()
     about = {"options": dataclasses.asdict(config.surprise), "checkpoint": step}
@@ -32,7 +32,7 @@ def run(config: Config) -> int:
     if results is None:
         results, arrays = _evaluate(config, target, device)
         results = about | results
-        target.evaluation.mkdir(exist_ok=True)
+        target.evaluation.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(target.evaluation / "surprise.npz", **arrays)  # type: ignore[arg-type]
         path = target.write_json("surprise", results)
         _to_tensorboard(target, results, surprise_figure(path), step)
@@ -47,6 +47,7 @@ def _evaluate(
     config: Config, target: Run, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model, store, options = target.load_world_model(device), open_store(config), config.surprise
+    require_actions(model, store, target)
     at, frameskip = options.before, config.data.frameskip
     steps = (options.before + options.after) * frameskip
     env = data_env(config, store)

@@ -12,6 +12,8 @@ from ..config import Config
 from ..data.environments import make_env, variations
 from ..data.image_sources import load_images
 from ..data.images import Images
+from ..data.mixture import together
+from ..data.paths import only
 from ..data.shards import Store
 from ..data.views import MultiCrop
 from ..data.windows import Windows, split_episodes
@@ -23,6 +25,7 @@ from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
+from ..notation import paths
 from ..run import Run, write_text
 from ..tensor_files import load_into
 from ..trainer import Batches, Callback, choose_device, choose_precision, train
@@ -91,15 +94,20 @@ def _about(config: Config, job: Job) -> dict[str, Any]:
 
 
 def _world_model_job(config: Config) -> Job:
-    store = open_store(config)
-    training, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
-    windows = Windows(store, training, config.data.context + 1, config.data.frameskip)
+    stores = [_open(config, path) for path in paths(config.data.path)]
+    sides = [split_episodes(len(s.lengths), config.data.held_out, config.data.split_seed) for s in stores]
+    action_dim = max(store.action_dim for store in stores)
+    frames, frameskip = config.data.context + 1, config.data.frameskip
+    parts = [Windows(store, side[0], frames, frameskip) for store, side in zip(stores, sides, strict=True)]
+    windows = together(parts, action_dim)
     torch.manual_seed(config.train.seed)
-    model = build_world_model(config, store.action_dim)
+    model = build_world_model(config, action_dim)
     model.set_action_statistics(*windows.action_statistics())
-    env = _watched_env(config, store)
-    size = f"{len(windows)} windows"
-    return Job(model, windows, size, lambda target: callbacks(target, config, env, store, held_out))
+    # Goals are tried in the first data set's environment.
+    env = _watched_env(config, stores[0])
+    first, *others = ((store, side[1]) for store, side in zip(stores, sides, strict=True))
+    size = f"{len(windows)} windows" + (f" of {len(stores)} data sets" if others else "")
+    return Job(model, windows, size, lambda target: callbacks(target, config, env, *first, others))
 
 
 def _image_job(config: Config) -> Job:
@@ -120,8 +128,12 @@ def open_images(config: Config) -> tuple[Images, Images]:
 
 
 def open_store(config: Config) -> Store:
-    """The data, with frames of the size that the configuration says."""
-    store = Store(config.data.path)
+    """The one data set that is looked at, with frames of the size that the configuration says."""
+    return _open(config, only(config.data.path))
+
+
+def _open(config: Config, path: str) -> Store:
+    store = Store(path)
     size = (config.env.image_size, config.env.image_size, 3)
     if store.image_shape != size:
         height, width, _ = store.image_shape
@@ -131,9 +143,22 @@ def open_store(config: Config) -> Store:
     return store
 
 
+def require_actions(model: WorldModel, store: Store, target: Run) -> None:
+    """Raises UserError where the model does not take the data's actions."""
+    if not model.takes(store.action_dim):
+        raise UserError(
+            f"{store.path}: an action has {store.action_dim} numbers, "
+            f"the model of {target.path} takes {model.action_dim}"
+        )
+
+
 def data_env(config: Config, store: Store) -> gymnasium.Env:
-    """The environment that the data come from; its actions, and what varies in it, must be the data's."""
-    env, said = make_env(config.env), (store.about or {}).get("env", {})
+    """The environment that the data come from; it, its actions, and what varies in it, must be the data's."""
+    said = (store.about or {}).get("env", {})
+    ids = str(said.get("id")), config.env.id
+    if ids[0] != ids[1] and all(name.startswith("worldjepa.envs:") for name in ids):
+        raise UserError(f"{store.path}: is of env.id={ids[0]}, here it is {ids[1]}; give the same")
+    env = make_env(config.env)
     if said.get("id") == config.env.id and said.get("variations", {}) != variations(config.env):
         theirs, ours = (_told(v) for v in (said.get("variations", {}), variations(config.env)))
         raise UserError(f"{store.path}: was collected with {theirs}, here with {ours}; give the same")

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 
 from ..config import CollectConfig
 from ..errors import UserError
-from ..notation import shares
+from ..notation import PLANNER, shares
 from .environments import OneHot, is_bounded
 
 # (action space, options, generator) to an episode's actions, (episode_length, A) float32 within the bounds.
@@ -79,6 +79,8 @@ def coloured(space: Box, options: CollectConfig, rng: np.random.Generator) -> np
 
 # The names are those of worldjepa.notation.BEHAVIOURS.
 BEHAVIOURS: dict[str, Behaviour] = {"uniform": uniform, "coloured": coloured, "repeat": repeat}
+# A policy that is given the options too; by its name, since what trains and plans is no part of data.
+SEEKER = "worldjepa.evaluation.goal_seeker:seek"
 
 
 def parts(behaviour: str) -> list[tuple[str, float]]:
@@ -114,13 +116,15 @@ def check(options: CollectConfig, space: gymnasium.Space) -> None:
         )
     for name, _ in parts(options.behaviour):
         if name not in BEHAVIOURS:
-            _policy(name)
+            _policy(SEEKER if name == PLANNER else name)
 
 
 def actor(name: str, env: gymnasium.Env, options: CollectConfig, rng: np.random.Generator) -> Act:
     """Who acts in one episode; its actions are rows (A,) float32 in the bounds, one-hot where discrete."""
     space = env.action_space
     assert isinstance(space, Box)
+    if name == PLANNER:
+        return _checked(name, _policy(SEEKER)(env, rng, options), env)
     if name not in BEHAVIOURS:
         return _checked(name, _policy(name)(env, rng), env)
     actions = BEHAVIOURS[name](space, options, rng)
@@ -128,7 +132,7 @@ def actor(name: str, env: gymnasium.Env, options: CollectConfig, rng: np.random.
     return lambda frame, info: next(rows)
 
 
-def _policy(name: str) -> Policy:
+def _policy(name: str) -> Callable[..., Act]:
     module, _, path = name.partition(":")
     try:
         found = importlib.import_module(module)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..config import CollectConfig, EnvConfig
 from ..errors import UserError
-from ..notation import part
+from ..notation import PLANNER, data_name, part
 from .behaviours import check, parts
 from .compression import filters
 from .environments import described, make_env
@@ -27,8 +27,13 @@ def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
     """What a shard says of its making: every option of both that changes what is in it."""
     making = dataclasses.asdict(collect)
     del making["workers"], making["episodes"], making["shard"]
-    if "repeat" not in dict(parts(collect.behaviour)):
+    used = dict(parts(collect.behaviour))
+    if "repeat" not in used:
         del making["repeat_steps"]
+    # Wherever they lie: a run by its name and checkpoint, data by theirs.
+    making["run"], making["goals"] = "/".join(Path(collect.run).parts[-3:]), data_name(collect.goals)
+    if PLANNER not in used:
+        del making["run"], making["goals"], making["nearest"], making["noise"]
     return {"env": described(env), "collect": making}
 
 

@@ -35,12 +35,16 @@ class Windows:
         frames: T, frames of a window.
         frameskip: k, environment steps from frame to frame; the k actions between form an action block.
 
+    Attributes:
+        source: what messages call it. action_dim: A.
+
     Raises:
         UserError: no episode is long enough, or an action within them is not finite.
     """
 
     def __init__(self, store: Store, episodes: np.ndarray, frames: int, frameskip: int):
         self.store, self.frames, self.frameskip = store, frames, frameskip
+        self.source, self.action_dim = str(store.path), store.action_dim
         span = (frames - 1) * frameskip
         counts = np.maximum(store.lengths[episodes] - span, 0)
         if not counts.sum():
@@ -93,7 +97,7 @@ class Windows:
         """
         if len(self) < batch_size:
             raise UserError(
-                f"{self.store.path}: {len(self)} windows are fewer than train.batch_size={batch_size}"
+                f"{self.source}: {len(self)} windows are fewer than train.batch_size={batch_size}"
             )
         numbers = batches_of(len(self), batch_size, seed, first, part)
         return ({**self.batch(n), "index": torch.from_numpy(n)} for n in numbers)
@@ -104,10 +108,18 @@ class Windows:
         Raises:
             UserError: an action there is not finite.
         """
+        values = self.actions()
+        std = values.std(0)
+        return values.mean(0).astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+
+    def actions(self) -> np.ndarray:
+        """The actions that lead to a frame, (n, A) float64.
+
+        Raises:
+            UserError: one is not finite.
+        """
         actions = []
         for episode in np.unique(self.episodes):
             steps = np.arange(self.store.lengths[episode] - 1)[None]
             actions.append(self.store.gather("action", np.array([episode]), steps)[0])
-        values = np.concatenate(actions).astype(np.float64)
-        std = values.std(0)
-        return values.mean(0).astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+        return np.concatenate(actions).astype(np.float64)

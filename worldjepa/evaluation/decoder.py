@@ -94,7 +94,7 @@ def _mean_frame(windows: Windows, indices: np.ndarray) -> Tensor:
 
 def save_decoder(decoder: LatentDecoder, path: Path, about: dict[str, Any]) -> None:
     """Weights in safetensors, with what they were made of; whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     write_tensors(temporary, decoder.state_dict(), {"about": json.dumps(about)})
     temporary.replace(path)

@@ -11,6 +11,9 @@ from ..data.windows import Windows, split_episodes
 from ..planning.agent import Agent, build_agent
 from ..planning.costs import COSTS
 from ..planning.dynamics import LatentDynamics
+from ..planning.packed import pack
+from ..planning.solvers import DESCENDING
+from ..trainer import choose_precision
 from ..world_model import WorldModel
 from .geometry import whitening
 from .probes import embed
@@ -18,11 +21,25 @@ from .probes import embed
 METRIC_FRAMES = 5000
 
 
+def prepare(model: WorldModel, config: Config, device: torch.device) -> torch.dtype:
+    """Its predictor as planning is fastest by it, in place: in the precision that comes back, and packed."""
+    precision = choose_precision(config.train, device)
+    model.predictor.to(precision)
+    if config.plan.solver not in DESCENDING:
+        pack(model.predictor)
+    return precision
+
+
 def latent_planner(config: Config, store: Store, model: WorldModel, space: gymnasium.spaces.Box) -> Agent:
     """An agent in `space` on the model's device; `store` is what the model was trained on."""
+    dynamics = latent_dynamics(config, store, model)
+    return build_agent(config.plan, config.data.frameskip, space, dynamics, dynamics.device)
+
+
+def latent_dynamics(config: Config, store: Store, model: WorldModel) -> LatentDynamics:
+    """What that agent imagines with; an episode leaves nothing in it for the next."""
     device = next(model.parameters()).device
-    dynamics = LatentDynamics(model, COSTS[config.plan.cost], device, _metric(config, store, model))
-    return build_agent(config.plan, config.data.frameskip, space, dynamics, device)
+    return LatentDynamics(model, COSTS[config.plan.cost], device, _metric(config, store, model))
 
 
 def _metric(config: Config, store: Store, model: WorldModel) -> Tensor | None:

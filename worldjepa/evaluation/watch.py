@@ -1,12 +1,13 @@
 """What is watched while a world model trains, as callbacks: collapse, imagination, goals reached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ..config import Config
+from ..data.mixture import together
 from ..data.shards import Store
 from ..data.windows import Windows
 from ..run import Run
@@ -81,15 +82,23 @@ def watch_goals(
 
 
 def callbacks(
-    run: Run, config: Config, env: Any | None, store: Store, episodes: np.ndarray
+    run: Run,
+    config: Config,
+    env: Any | None,
+    store: Store,
+    episodes: np.ndarray,
+    others: Sequence[tuple[Store, np.ndarray]] = (),
 ) -> list[Callback]:
-    """All of the above on held-out `episodes`; goals only where an environment that takes them is given."""
+    """All of the above on held-out `episodes`, latents also on those of `others`; goals only where an
+    environment that takes them is given."""
     frames = config.data.context + config.plan.horizon
     span = (frames - 1) * config.data.frameskip
     result: list[Callback] = []
     set_up(run, config)
-    if (store.lengths[episodes] > span).any():
-        windows = Windows(store, episodes, frames, config.data.frameskip)
+    sets = [(store, episodes), *others]
+    long = [Windows(s, e, frames, config.data.frameskip) for s, e in sets if (s.lengths[e] > span).any()]
+    if long:
+        windows = together(long, max(s.action_dim for s, _ in sets))
         chosen = np.sort(np.random.default_rng(0).permutation(len(windows))[:128])
         batch = windows.batch(chosen)
         result.append((config.train.evaluate_every, watch_latents(run, batch, config.data.context)))

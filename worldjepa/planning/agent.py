@@ -1,6 +1,7 @@
 """Model-predictive control: look, plan, carry out the first action blocks, look again."""
 
 import time
+from collections.abc import Callable
 
 import gymnasium
 import numpy as np
@@ -28,6 +29,7 @@ class Agent:
         action_cost: added to the dynamics' cost of a plan.
         seconds: for a decision, what is seen included; the solver's first iteration is always carried out.
             0: as long as it takes.
+        disturb: of action blocks (E, k·A) those that are carried out in their place.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class Agent:
         replan_every: int,
         action_cost: ActionCost | None = None,
         seconds: float = 0.0,
+        disturb: Callable[[Tensor], Tensor] | None = None,
     ):
         self.dynamics, self.solver = dynamics, solver
         self.horizon, self.frameskip, self.replan_every = horizon, frameskip, replan_every
-        self.action_cost, self.seconds = action_cost, seconds
+        self.action_cost, self.seconds, self.disturb = action_cost, seconds, disturb
 
     # Outside inference mode, whose tensors have no gradients, whatever the caller is in.
     @torch.inference_mode(False)
@@ -75,7 +78,7 @@ class Agent:
         if self._done == self.replan_every:
             self._plan = self.solver.solve(self._cost, self._plan, deadline)
             self._done = 0
-        block = self._plan[:, 0]
+        block = self.disturb(self._plan[:, 0]) if self.disturb else self._plan[:, 0]
         actions = self._actions(block)
         # What is left of the plan is where the next one starts.
         self._plan, self._before = self.solver.shifted(self._plan), actions[:, -1]
@@ -100,7 +103,12 @@ class Agent:
 
 
 def build_agent(
-    plan: PlanConfig, frameskip: int, space: gymnasium.spaces.Box, dynamics: Dynamics, device: torch.device
+    plan: PlanConfig,
+    frameskip: int,
+    space: gymnasium.spaces.Box,
+    dynamics: Dynamics,
+    device: torch.device,
+    disturb: Callable[[Tensor], Tensor] | None = None,
 ) -> Agent:
     """The agent that `plan` describes, for actions of `space`, on any dynamics."""
     low, high = (torch.as_tensor(bound, device=device) for bound in (space.low, space.high))
@@ -111,4 +119,5 @@ def build_agent(
         else None
     )
     seconds = plan.seconds_per_decision
-    return Agent(dynamics, solver, plan.horizon, frameskip, plan.replan_every, action_cost, seconds)
+    every = plan.replan_every
+    return Agent(dynamics, solver, plan.horizon, frameskip, every, action_cost, seconds, disturb)
