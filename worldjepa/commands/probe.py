@@ -78,9 +78,9 @@ def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[
 
 def _evaluate(config: Config, target: Run, device: torch.device) -> dict[str, Any]:
     model, store, options = target.load_world_model(device), open_store(config), config.probe
-    require_actions(model, store, target)
     sides = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
     env = data_env(config, store).unwrapped
+    require_actions(model, store, target)
     context, frameskip = config.data.context, config.data.frameskip
     # A change takes two frames.
     train, test = (Windows(store, episodes, max(context, 2), frameskip) for episodes in sides)

@@ -47,10 +47,10 @@ def _evaluate(
     config: Config, target: Run, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model, store, options = target.load_world_model(device), open_store(config), config.surprise
-    require_actions(model, store, target)
     at, frameskip = options.before, config.data.frameskip
     steps = (options.before + options.after) * frameskip
     env = data_env(config, store)
+    require_actions(model, store, target)
     stretches = sample_stretches(config, store, env, options.episodes, steps, options.seed)
     shown = without_counting(env)
     targets, jumps = teleports(env.unwrapped, stretches, at, frameskip, options.seed)
