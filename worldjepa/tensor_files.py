@@ -1,5 +1,6 @@
 """Tensors on disk: written with a checksum, refused where damaged; nothing in such a file is executed."""
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -58,7 +59,9 @@ def read_saved(path: Path) -> Any:
             with zipfile.ZipFile(path) as file:
                 if part := file.testzip():
                     raise Damaged(f"{part} is not what was written (checksum)")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            # Of kinds of tensor that no state here holds.
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Damaged:
         raise
     except Exception as error:  # torch.load raises many kinds on damaged input
