@@ -49,7 +49,7 @@ def test_help_names_every_verb_and_recipe(capsys: pytest.CaptureFixture[str], wo
     text = told(capsys, *words)
     for verb, (summary, *_) in VERBS.items():
         assert f"  {verb} " in text
-        assert summary in text
+        assert summary in " ".join(text.split())
     assert ", ".join(recipes()) in " ".join(text.split())
 
 

@@ -279,7 +279,7 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> st
 def test_a_run_is_needed_and_one_data_set(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needed = "collect.run: name the trained run that plans, as in collect.run=runs/smoke"
+    needed = "recipe smoke: collect.run: name the trained run that plans, as in collect.run=runs/smoke"
     assert refused(capsys, tmp_path) == needed
     nothing = f"{tmp_path}/nothing"
     missing = f"{nothing}: no run there; `worldjepa train` makes one"

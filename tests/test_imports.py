@@ -47,11 +47,18 @@ ALLOWED["data"] = CORE
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
 ALLOWED["tensor_files"] = {"errors"}
 ALLOWED["run"] = MODELS | {"data", "tensor_files"}
+ALLOWED["exclusive"] = {"errors"}
 ALLOWED["optimizer"] = {"config", "device"}
 ALLOWED["profiling"] = {"distributed", "run"}
 ALLOWED["trainer"] = MODELS | {"data", "run", "tensor_files", "device", "optimizer", "profiling"}
 ALLOWED["evaluation"] = MODELS | {"data", "run", "tensor_files", "trainer", "planning", "vit"}
-ALLOWED["commands"] = ALLOWED["evaluation"] | {"evaluation", "lewm_weights", "device", "versions"}
+ALLOWED["commands"] = ALLOWED["evaluation"] | {
+    "evaluation",
+    "lewm_weights",
+    "device",
+    "versions",
+    "exclusive",
+}
 # The command line imports a command when it runs it, and from envs the error alone.
 ALLOWED["cli"] = CORE | {"envs"}
 ALLOWED["__main__"] = {"cli"}

@@ -1,6 +1,7 @@
 """`worldjepa VERB [WHAT] name=value ...`: WHAT is a recipe's name, a YAML file, or a run folder."""
 
 import importlib
+import io
 import os
 import shutil
 import sys
@@ -108,11 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; exit code 0, 2 for what the user can put right, 130 where it was interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb, *rest = arguments or ["--help"]
+    _mend_streams()
     try:
-        return _command(verb, rest)
+        code = _command(verb, rest)
+        # What can't be said is found here, not by Python at its end.
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        # Who read our output has gone, as in `worldjepa train --help | head`; Python must not flush into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read our output has gone, as in `worldjepa train --help | head`.
+        _let_go_of_output()
         return 1
     except KeyboardInterrupt:
         print(f"\n{verb}: interrupted; the same command goes on from there", file=sys.stderr)
@@ -121,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except OSError as error:
         # A full disk, a path without permission: what the operating system says of it.
+        _let_go_of_output()
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, RuntimeError) as error:
         if not _of_memory(error):
@@ -132,6 +138,25 @@ def _of_memory(error: Exception) -> bool:
     """Python's and NumPy's, or torch's, of which that of the CPU has no type of its own."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError) or any(text in str(error) for text in words)
+
+
+def _mend_streams() -> None:
+    """Output that is closed goes nowhere; of a letter that it does not take, a question mark is shown."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # In its place: else the next file that is opened gets its number, and what C libraries say.
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - until the end
+        elif isinstance(stream, io.TextIOWrapper) and name != "stdin":
+            stream.reconfigure(errors="replace")
+
+
+def _let_go_of_output() -> None:
+    """Where output can't be written, Python must not try it again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> int:
@@ -208,9 +233,9 @@ def _is_data(what: str) -> bool:
 
 def overview() -> str:
     """What `worldjepa --help` prints."""
-    verbs = [f"  {name:<9} {verb.summary}" for name, verb in VERBS.items()]
-    last = "worldjepa VERB --help lists the options that the verb heeds."
-    return "\n".join([_usage("VERB"), "", *verbs, "", *_what(), "", last])
+    verbs = [line for name, verb in VERBS.items() for line in _row(name, verb.summary, 12)]
+    last = _wrap("worldjepa VERB --help lists the options that the verb heeds.")
+    return "\n".join([*_usage("VERB"), "", *verbs, "", *_what(), "", *last])
 
 
 def help_of(verb: str) -> str:
@@ -219,31 +244,34 @@ def help_of(verb: str) -> str:
         line
         for name, default, meaning in describe()
         if VERBS[verb].heeds(name)
-        for line in _row(f"{name}={default}", meaning)
+        for line in _row(f"{name}={default}", meaning, 34 if _columns() >= 80 else 8)
     ]
     parts = [line for name, summary in VERBS[verb].parts.items() for line in _row(name, summary, 12)]
-    what = [*_what(), *(["Here WHAT may also be a folder or file of data."] if parts else [])]
+    what = [*_what(), *(_wrap("Here WHAT may also be a folder or file of data.") if parts else [])]
     what += ["Here WHAT may also be a folder of runs."] if verb == "monitor" else []
     parts = ["", "PART is one of", *parts] if parts else []
-    top = [_usage(verb), "", VERBS[verb].summary, *parts, "", *what]
+    top = [*_usage(verb), "", *_wrap(VERBS[verb].summary), *parts, "", *what]
     return "\n".join([*top, "", "options:", *rows])
 
 
-def _usage(verb: str) -> str:
+def _usage(verb: str) -> list[str]:
     part = " PART" if verb in VERBS and VERBS[verb].parts else ""
-    return f"usage: worldjepa {verb}{part} [WHAT] name=value ... [--show] [--help]"
+    return _wrap(f"usage: worldjepa {verb}{part} [WHAT] name=value ... [--show] [--help]")
 
 
 def _what() -> list[str]:
-    return textwrap.wrap(
+    return _wrap(
         f"WHAT is a recipe ({', '.join(recipes())}), a YAML file, or a run folder; without it, the defaults. "
         f"{', '.join(pretrained())} comes trained, in the package. "
-        "--show prints the configuration that results, and stops.",
-        _columns(),
+        "--show prints the configuration that results, and stops."
     )
 
 
-def _row(option: str, meaning: str, indent: int = 34) -> list[str]:
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, _columns())
+
+
+def _row(option: str, meaning: str, indent: int) -> list[str]:
     """An option and its meaning beside it, or below it where there is no room."""
     lines = textwrap.wrap(meaning, _columns() - indent)
     if len(option) + 4 > indent:
@@ -252,4 +280,4 @@ def _row(option: str, meaning: str, indent: int = 34) -> list[str]:
 
 
 def _columns() -> int:
-    return max(80, shutil.get_terminal_size().columns)
+    return max(40, shutil.get_terminal_size().columns)

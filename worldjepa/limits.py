@@ -166,7 +166,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("a folder or file of data, or nothing", lambda _: True, "collect.goals"),
     (
         "newest, best or a step",
-        lambda v: v in ("newest", "best") or v.isdecimal(),
+        lambda v: v in ("newest", "best") or (v.isdecimal() and len(v) < 20),
         "checkpoint",
     ),
     (

@@ -21,7 +21,7 @@ from .image_jepa import ImageJEPA
 from .notation import data_name, paths
 from .options import differences
 from .recipes import load_config, to_yaml
-from .tensor_files import Damaged, load_into, read_saved, read_tensors, write_tensors
+from .tensor_files import Damaged, load_into, read_saved, read_tensors, write_checkpoint
 from .world_baselines import build_world_model
 from .world_model import WorldModel
 
@@ -141,6 +141,8 @@ class Run:
             state: the trainer's; holds "step"; tensors, numbers, strings and containers of them only.
             keep: of the checkpoints that are called after their step the newest so many stay; 0: all.
             name: what it is called in place of the step.
+
+        Raises UserError where it can't be written.
         """
         folder = self.path / "checkpoints"
         final = folder / (name or f"{state['step']:08d}")
@@ -149,9 +151,7 @@ class Run:
         for left_over in folder.glob(".*.tmp"):
             shutil.rmtree(left_over)
         temporary = folder / f".{final.name}.tmp"
-        temporary.mkdir(parents=True)
-        write_tensors(temporary / "model.safetensors", model.state_dict())
-        torch.save(state, temporary / "trainer.pt")
+        write_checkpoint(temporary, model.state_dict(), state)
         for file in temporary.iterdir():
             sync(file)
         if final.exists():

@@ -1,5 +1,6 @@
 """Tensors on disk: written with a checksum, refused where damaged; nothing in such a file is executed."""
 
+import shutil
 import warnings
 import zipfile
 import zlib
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -25,6 +26,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     """A safetensors file of tensors by name, with their checksum, and texts by name, among its metadata."""
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(plain, path, {**(about or {}), CHECKSUM: _checksum(plain)})
+
+
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """A new folder with model.safetensors and trainer.pt, or none.
+
+    Raises:
+        UserError: it can't be written; a full disk is an error of another type to each library.
+    """
+    try:
+        folder.mkdir(parents=True)
+        write_tensors(folder / "model.safetensors", tensors)
+        torch.save(state, folder / "trainer.pt")
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"{folder}: can't be written: {' '.join(str(error).split())[:200]}") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,7 +16,7 @@ def run(config: Config) -> int:
         raise UserError(f"{folder}: no run there; `worldjepa train` makes one")
     board = program.TensorBoard()
     # Its faster loader is experimental, and says so to everybody.
-    options = ("--load_fast", "false", "--host", config.monitor.host, "--port", str(config.monitor.port))
+    options = ("--load_fast=false", f"--host={config.monitor.host}", f"--port={config.monitor.port}")
     board.configure(argv=[None, "--logdir", str(folder), *options])
     try:
         url = board.launch()

@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -23,6 +25,7 @@ from ..evaluation.dashboard import conclude
 from ..evaluation.goals import require_goals, why_no_goals
 from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
+from ..exclusive import exclusive
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
 from ..notation import paths
@@ -56,7 +59,11 @@ def _train(config: Config) -> int:
 
     # Named before the run folder is made, if it is wrong.
     choose_device(config.train)
-    target = in_turn(lambda: Run.create_or_open(config))
+    with exclusive(Path(config.run)) if rank() == 0 else nullcontext():
+        return _train_in(in_turn(lambda: Run.create_or_open(config)), config, job)
+
+
+def _train_in(target: Run, config: Config, job: Job) -> int:
     say = print if rank() == 0 else _nothing
     if rank() == 0 and not target.checkpoints():
         write_text(target.path / "about.json", json.dumps(_about(config, job), indent=1) + "\n")
