@@ -1,10 +1,13 @@
 """Results that are on disk and not as this version writes them."""
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from numpy.exceptions import ComplexWarning
 
 from ..documents import OTHER_FORM
 from ..errors import UserError
@@ -21,8 +24,11 @@ def told_from(path: Path) -> Iterator[None]:
         path: the result, evaluation/NAME.json; a NAME.npz beside it is of it, too.
     """
     try:
-        yield
-    except (*OTHER_FORM, *NO_ARRAYS) as error:
+        with warnings.catch_warnings():
+            # Of complex numbers the real half would be drawn.
+            warnings.simplefilter("error", ComplexWarning)
+            yield
+    except (*OTHER_FORM, *NO_ARRAYS, ComplexWarning) as error:
         reason = " ".join(str(error).split())[:100]
         files = " or ".join(str(file) for file in (path, path.with_suffix(".npz")) if file.exists())
         raise UserError(
