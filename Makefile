@@ -22,7 +22,7 @@ help:
 	@echo 'make test-peer  files to and from stable-worldmodel: PEER_PYTHON names an interpreter that has it'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the pages of docs/ and the API as a site, in site/'
-	@echo 'make page       the tables and figures of the pages, from results/ alone'
+	@echo 'make page       the tables of the pages that stand on results/, and docs/results.md with its curves'
 	@echo 'make dist       a release, sources and wheel, in dist/, looked over by twine'
 	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
 
@@ -87,4 +87,4 @@ $(DOCS) $(RELEASE): $(INSTALLED)
 	@touch $@
 
 clean:
-	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

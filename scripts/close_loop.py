@@ -23,7 +23,7 @@ from pathlib import Path
 import results_tables
 from sweep import listing, work
 from sweep_grid import Planned
-from sweep_run import MACHINE, ROOT, Places
+from sweep_run import MACHINE, ROOT, Places, check_machine
 
 from worldjepa.errors import UserError
 
@@ -86,9 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     places = Places(options.data, options.runs, options.results)
     try:
-        for word in options.machine:
-            if word.partition("=")[0] not in MACHINE:
-                raise UserError(f"{word}: here may stand {', '.join(MACHINE)}")
+        check_machine(options.machine)
         runs = [
             run
             for seed in options.seeds

@@ -1,19 +1,21 @@
-"""Every table that the pages show of what was measured, written into them from results/ alone: `make page`.
+"""The tables of the pages that stand on results/, written into them from there alone: `make page`.
 
 A page has a table between the lines `<!-- results: NAME -->` and `<!-- end of results -->`; NAME is one of
 TABLES. docs/results.md is made whole, with its curves. tests/test_page.py fails where a page is stale.
 """
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import results_tables
 import task_table
-from results_tables import FLOOR, MODEL, cell, markdown, read
+from results_tables import cell, markdown
+from sweep_results import FLOOR, MODEL, OBJECTIVE, TRUTH, read
+from sweep_run import held
 
 from worldjepa.evaluation.surprise_figures import surprise_table
 from worldjepa.run import write_text
@@ -22,11 +24,13 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "docs/recipe.md")
 BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end of results -->\n)", re.DOTALL)
-CLONING, INVERSE, TRUTH = "behaviour cloning", "inverse dynamics", "same solver, true dynamics"
+CLONING, INVERSE = "behaviour cloning", "inverse dynamics"
+POLICIES = (FLOOR, CLONING, INVERSE, MODEL, TRUTH)
 
 
-def held(path: str) -> Any:
-    return json.loads((RESULTS / path).read_text("utf-8"))
+def looked_at() -> dict[str, Any]:
+    """All that was measured of the one model that is looked at in every way."""
+    return held(RESULTS / "understanding" / "seed0.json")["measured"]
 
 
 def sentences(*parts: str) -> str:
@@ -35,8 +39,8 @@ def sentences(*parts: str) -> str:
 
 
 def goals() -> str:
-    """Near goals of the one model that is looked at in every way."""
-    near = held("understanding/seed0.json")["measured"]["near"]
+    """Near goals of that model."""
+    near = looked_at()["near"]
     rows = [
         [
             f"{name}, same encoder" if name in (CLONING, INVERSE) else name,
@@ -50,7 +54,7 @@ def goals() -> str:
     about = f"{near['pairs']} held-out goals of reacher, {near['goal_offset']} steps ahead"
     head = [f"{about}, budget {near['budget']}", "success", "95% interval", "reached", "median final error"]
     there = f"{near['already_there']} of {near['pairs'] + near['already_there']}"
-    timed = held("reacher/seed0.json")["measured"]["near"]["rows"][MODEL]["seconds_per_decision"]
+    timed = held(RESULTS / "reacher/seed0.json")["measured"]["near"]["rows"][MODEL]["seconds_per_decision"]
     said = sentences(
         f"{there} starts were already at their goal and are left out. One training seed; a decision takes",
         f"{1e3 * timed:.0f} ms for one arm, in a batch of all that are under way.",
@@ -60,11 +64,11 @@ def goals() -> str:
 
 def protocols() -> str:
     """The same model and solver on harder goals."""
-    measured = held("understanding/seed0.json")["measured"]
+    measured = looked_at()
     rows = []
     for name in ("far50", "far100", "hold", "tight"):
         found = measured[name]["rows"]
-        cells = [found[policy]["success"] for policy in (FLOOR, CLONING, INVERSE, MODEL, TRUTH)]
+        cells = [found[policy]["success"] for policy in POLICIES]
         texts = [f"{value:.1f} %" for value in cells]
         texts[3] = f"**{texts[3]}**"
         rows.append([f"`{name}`", *texts])
@@ -73,7 +77,7 @@ def protocols() -> str:
 
 
 def probes() -> str:
-    probe = held("understanding/seed0.json")["measured"]["probe"]
+    probe = looked_at()["probe"]
     sources = ["latent", "untrained", "pixels, PCA", "true coordinates"]
     asked = [
         ("angles, ridge", "coordinates", "ridge"),
@@ -104,11 +108,11 @@ def probes() -> str:
 
 
 def surprise() -> str:
-    return surprise_table(held("understanding/seed0.json")["measured"]["surprise"]).partition("\n\n")[0]
+    return surprise_table(looked_at()["surprise"]).partition("\n\n")[0]
 
 
 def decoder() -> str:
-    psnr = held("understanding/seed0.json")["measured"]["decode"]["psnr"]
+    psnr = looked_at()["decode"]["psnr"]
     one, five, fifteen = (psnr["imagined"][depth - 1] for depth in (1, 5, 15))
     return sentences(
         f"Held-out frames of reacher: {psnr['reconstructed'][0]:.1f} dB from their own latents; imagined",
@@ -118,7 +122,7 @@ def decoder() -> str:
 
 
 def geometry() -> str:
-    found = held("understanding/seed0.json")["measured"]["geometry"]
+    found = looked_at()["geometry"]
     batch = found["slices"][0]
     return sentences(
         f"Of reacher: RankMe {found['rank']:.1f} of {found['latent']} ({found['gaussian']['rank']:.1f} of",
@@ -130,7 +134,7 @@ def geometry() -> str:
 
 
 def images() -> str:
-    found = held("images_cpu.json")
+    found = held(RESULTS / "images_cpu.json")
     labels = {"trained": "`images_cpu`", "untrained": "the same encoder untrained"}
     rows = []
     for name, row in found["rows"].items():
@@ -150,7 +154,7 @@ def images() -> str:
 
 
 def task_rules() -> str:
-    return task_table.table(held("tasks.json"))
+    return task_table.table(held(RESULTS / "tasks.json"))
 
 
 def tasks() -> str:
@@ -159,12 +163,12 @@ def tasks() -> str:
     rows = []
     for recipe in task_table.RECIPES:
         own = [result for result in found if result["recipe"] == recipe]
-        ours, pldm = ([r for r in own if r["axes"]["model.objective"] == name] for name in ("jepa", "pldm"))
+        ours, pldm = ([r for r in own if r["axes"][OBJECTIVE] == name] for name in ("jepa", "pldm"))
         if not ours:
             continue
         near = [result["measured"]["near"]["rows"] for result in ours]
         cells = [cell([row[policy] for row in near][: None if policy == MODEL else 1]) for policy in POLICIES]
-        share = near[0][MODEL]["success"] / max(near[0][TRUTH]["success"], 1e-9)
+        share = np.mean([row[MODEL]["success"] for row in near]) / max(near[0][TRUTH]["success"], 1e-9)
         cells[3] = f"**{cells[3]}**"
         theirs = cell([result["measured"]["near"]["rows"][MODEL] for result in pldm])
         rows.append([f"`{recipe}`", *cells[:4], theirs, cells[4], f"{100 * share:.0f} %", str(len(ours))])
@@ -172,9 +176,6 @@ def tasks() -> str:
     if not any(row[5] for row in rows):
         head, rows = [h for h in head if "PLDM" not in h], [row[:5] + row[6:] for row in rows]
     return markdown(head, rows)
-
-
-POLICIES = (FLOOR, CLONING, INVERSE, MODEL, TRUTH)
 
 
 def reacher() -> str:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from sweep_grid import Planned, read_grid
-from sweep_run import MACHINE, ROOT, Places, Stopped, asked, collect, damaged, execute, held
+from sweep_run import MACHINE, ROOT, Places, Stopped, asked, check_machine, collect, damaged, execute, held
 from worldjepa.envs.rendering import OpenGLUnavailable
 
 from worldjepa.data.workers import ctrl_c_noted, end_with_parent
@@ -211,11 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     places = Places(options.data, options.runs, options.results)
     try:
-        for word in options.machine:
-            if word.partition("=")[0] not in MACHINE:
-                raise UserError(
-                    f"{word}: what a run is stands in the grid; here may stand {', '.join(MACHINE)}"
-                )
+        check_machine(options.machine)
         k, n = _part(options.part)
         runs = [r for r in read_grid(options.grid) if fnmatch.fnmatch(r.name, f"*{options.only}*")][
             k - 1 :: n

@@ -31,6 +31,13 @@ FORGOTTEN += ("export.", "monitor.", "env.protocol", "collect.shard", *MACHINE)
 LARGE = ("options", "checkpoint", "episodes", "confusion", "probes", "rollouts")
 
 
+def check_machine(words: Sequence[str]) -> None:
+    """Raises UserError where one of "name=value" is none of MACHINE's options."""
+    for word in words:
+        if word.partition("=")[0] not in MACHINE:
+            raise UserError(f"{word}: what a run is, is fixed; here may stand {', '.join(MACHINE)}")
+
+
 class Stopped(Exception):
     """By Ctrl-C or SIGTERM, after a checkpoint; `code` as a shell says it, 130 or 143."""
 
@@ -132,6 +139,7 @@ def held(path: Path) -> dict[str, Any]:
 
 
 def damaged(path: Path, reason: object) -> UserError:
+    """What to say of a file that is not as this version writes it."""
     return UserError(f"{path}: damaged, or of another version ({reason}); move it away")
 
 

@@ -20,18 +20,21 @@ def typed(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def words(run: Path, tiny_data: Path) -> list[str]:
+    """A training of two steps."""
+    training = ["train", "smoke", "train.steps=2", "train.evaluate_goals=0"]
+    return [*training, f"run={run}", f"data.path={tiny_data}"]
+
+
 def test_a_second_training_is_kept_out_of_a_run_folder(
-    tmp_path: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    words = [
-        "train",
-        "smoke",
-        f"run={run}",
-        f"data.path={tiny_data}",
-        "train.steps=1",
-        "train.evaluate_goals=0",
-    ]
     with exclusive(run):
         assert main(words) == 2
         assert capsys.readouterr().err.endswith(
@@ -42,17 +45,8 @@ def test_a_second_training_is_kept_out_of_a_run_folder(
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
-    tmp_path: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    words = [
-        "train",
-        "smoke",
-        f"run={run}",
-        f"data.path={tiny_data}",
-        "train.steps=2",
-        "train.evaluate_goals=0",
-    ]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # To who writes it, a file that may grow no more is on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))

@@ -201,6 +201,8 @@ def damage(kind: str, folder: Path) -> None:
         info.write_text("{")
     elif kind == "lacking":
         changed(info, lambda i: {n: v for n, v in i.items() if n != "features"})
+    elif kind == "no path":
+        changed(info, lambda i: i | {"data_path": []})
     elif kind == "no rows":
         next(data.glob("*0.parquet")).unlink()
     elif kind == "torn":
@@ -223,6 +225,7 @@ def damage(kind: str, folder: Path) -> None:
         ("old", r"info\.json: version v1\.6; v2\.0, v2\.1 and v3\.0 are read"),
         ("no json", r"info\.json: is not a LeRobot data set's"),
         ("lacking", r"info\.json: is not a LeRobot data set's \('features'\)"),
+        ("no path", r"info\.json: is not a LeRobot data set's \(data_path or video_path is no text"),
         ("no rows", r"0\.parquet: can't be read"),
         ("torn", r"0\.parquet: can't be read"),
         ("short", r"0\.mp4: ends \d+ frames before episode \d does"),

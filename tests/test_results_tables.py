@@ -137,15 +137,16 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
                 changes = {"config": {"train.minutes": minutes}, "frames": frames, "parameters": parameters}
                 axes = {"recipe": recipe, "setting": setting, "train.seed": seed}
                 put("curves", axes, 40.0 + 5 * number + seed, **changes)
+    curves = importlib.import_module("results_curves")
     results = tables.read("curves", tmp_path)
-    assert tables.curve(results, "minutes", "near")["reacher"] == [
+    assert curves.curve(results, "minutes", "near")["reacher"] == [
         (1, [45, 46]),
         (6, [40, 41]),
         (12, [50, 51]),
     ]
-    assert tables.curve(results, "episodes", "near")["swimmer"] == [(2_000, [55, 56]), (72_000, [40, 41])]
+    assert curves.curve(results, "episodes", "near")["swimmer"] == [(2_000, [55, 56]), (72_000, [40, 41])]
     # At its own number of steps the usual size is another run.
-    assert tables.curve(results, "size", "near")["reacher"] == [(10_000, [65, 66]), (900_000, [60, 61])]
+    assert curves.curve(results, "size", "near")["reacher"] == [(10_000, [65, 66]), (900_000, [60, 61])]
     assert tables.main(["curves", "--results", str(tmp_path), "--to", str(tmp_path / "docs")]) == 0
     assert (tmp_path / "docs" / "curves.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "docs" / "results.md").read_text("utf-8")

@@ -135,14 +135,12 @@ class Run:
         return sorted(p for p in folders if p.is_dir() and p.name.isdecimal())
 
     def save_checkpoint(self, model: nn.Module, state: dict[str, Any], keep: int = 0, name: str = "") -> Path:
-        """Write weights and trainer state, whole or not at all.
+        """Write weights and trainer state, whole or not at all; UserError where they can't be written.
 
         Args:
             state: the trainer's; holds "step"; tensors, numbers, strings and containers of them only.
             keep: of the checkpoints that are called after their step the newest so many stay; 0: all.
             name: what it is called in place of the step.
-
-        Raises UserError where it can't be written.
         """
         folder = self.path / "checkpoints"
         final = folder / (name or f"{state['step']:08d}")

@@ -54,7 +54,9 @@ class LeRobot:
             version = str(info["codebase_version"])
             self._features: dict[str, Any] = {name: dict(told) for name, told in info["features"].items()}
             self._fps, self._chunk = float(info["fps"]), int(info.get("chunks_size", 1000))
-            self._paths = {"data": str(info["data_path"]), "video": str(info.get("video_path", ""))}
+            self._paths = {"data": info["data_path"], "video": info.get("video_path") or ""}
+            if not all(isinstance(path, str) for path in self._paths.values()):
+                raise TypeError(f"data_path or video_path is no text: {self._paths}")
             count = int(info["total_episodes"])
         except (OSError, *OTHER_FORM) as error:
             raise UserError(f"{folder / INFO}: is not a LeRobot data set's ({_line(error)})") from None
