@@ -29,7 +29,7 @@ help:
 demo: $(INSTALLED)
 	$(BIN)/worldjepa doctor
 	$(BIN)/worldjepa collect reacher
-	$(BIN)/worldjepa train reacher train.minutes=5
+	$(BIN)/worldjepa train reacher train.minutes=4.5
 	$(BIN)/worldjepa probe runs/reacher probe.seeds=1
 	$(BIN)/worldjepa plan runs/reacher
 

@@ -108,7 +108,7 @@ def test_what_each_target_runs(project: Path) -> None:
     assert recipe("demo") == [
         "worldjepa doctor",
         "worldjepa collect reacher",
-        "worldjepa train reacher train.minutes=5",
+        "worldjepa train reacher train.minutes=4.5",
         "worldjepa probe runs/reacher probe.seeds=1",
         "worldjepa plan runs/reacher",
     ]
