@@ -20,7 +20,13 @@ from worldjepa.run import Run, write_text
 RESULTS = Path(__file__).parents[1] / "results"
 RECIPE = "images_cpu"
 # A probe that takes seconds; ten draws of each few labels.
-PROBE = ("probe.train_frames=20000", "probe.test_frames=10000", "probe.shots=1,10,100", "probe.draws=10")
+PROBE = (
+    "probe.train_frames=20000",
+    "probe.test_frames=10000",
+    "probe.shots=1,10,100",
+    "probe.draws=10",
+    "probe.map=pca",
+)
 # The options that runs must have in common, and those among them that change nothing, or that each run sets.
 GROUPS = ("images.", "model.", "train.")
 FREE = ("images.root", "train.minutes", "train.log_every", "train.evaluate", "train.checkpoint", "train.keep",
@@ -121,11 +127,12 @@ def train_and_probe(folder: Path, words: Sequence[str]) -> dict[str, Any]:
 
     Args:
         folder: of the run; what is in it goes on.
-        words: options, after the recipe.
+        words: options, after the recipe; those of the probe go to the probe.
     """
     began = time.monotonic()
-    training = ["train", RECIPE, f"run={folder}", "train.evaluate_every=1000000", *words]
-    if cli.main(training) or cli.main(["probe", str(folder), *PROBE]):
+    probing = [word for word in words if word.startswith("probe.")]
+    training = [f"run={folder}", "train.evaluate_every=1000000", *(w for w in words if w not in probing)]
+    if cli.main(["train", RECIPE, *training]) or cli.main(["probe", str(folder), *PROBE, *probing]):
         raise SystemExit(f"stopped at {' '.join(words)}; the same command goes on from there")
     run = Run(folder)
     probed = json.loads((run.evaluation / "probe.json").read_text("utf-8"))

@@ -157,7 +157,7 @@ def test_the_table_is_tuned_resumed_and_printed(
         table.main()
         return capsys.readouterr().out.splitlines()
 
-    assert "0 runs are there, 30 of 30 to do, about 82 min" in printed("--print")[0]
+    assert "0 runs are there, 30 of 30 to do, about 48 min" in printed("--print")[0]
     assert ran == []
     rows = [line for line in printed() if line.startswith("| ")]
     # Five of a grid, then the best of them at two seeds, for each alike.
@@ -165,7 +165,7 @@ def test_the_table_is_tuned_resumed_and_printed(
     for name in table.RIVALS:
         own = [words for words in ran if f"model.objective={name} " in words]
         assert ["train.minutes=0.25" in words for words in own] == 5 * [True] + 2 * [False]
-        assert all("train.learning_rate=2e-3" in words for words in own[5:])
+        assert all("train.learning_rate=1.5e-3" in words for words in own[5:])
     assert [line.split()[1] for line in rows[1:]] == ["raw", "untrained", *table.RIVALS]
     assert all(line.endswith("| 2 |") for line in rows[1:])
     for more in ((), ("--print",)):

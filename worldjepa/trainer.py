@@ -95,15 +95,10 @@ def train(
                 group["lr"] = rate
             seed_step(config.seed, step)
             logged = (step + 1) % config.log_every == 0 or step + 1 == total
-            autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
-            with own_time(logged) as own, phase("forward"), autocast:
-                losses = objective(batch)
-            optimizer.zero_grad(set_to_none=True)
-            with phase("backward"):
-                losses["loss"].backward()
-            with phase("clipping"):
-                norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                _check_finite(losses["loss"], norm, step + 1, batch, model, run)
+            with own_time(logged) as own:
+                losses = _losses(objective, batch, precision)
+            norm = _gradients(losses["loss"], model, optimizer, config)
+            _check_finite(losses["loss"], norm, step + 1, batch, model, run)
             with phase("optimizer"):
                 optimizer.step()
             step += 1
@@ -117,23 +112,44 @@ def train(
                 run.log(step, {**values, **rates, **_performance(batch, seconds, loaded - began, *own)})
                 bar.set_postfix(loss=f"{values['train/loss']:.3f}")
             bar.update()
-            for every, function in callbacks:
-                if step % every == 0 or step == total:
-                    with torch.no_grad():
-                        function(model.eval(), step)
-                    model.train()
+            _call_back(callbacks, model, step, total)
             # Looked at once: a signal that comes after this line is heard after the next step.
-            due = rank() == 0 and time.monotonic() - saved > 60 * config.checkpoint_minutes
-            *stopping, due = any_rank([*(number in stop for number in STOPPING), due])
+            late = rank() == 0 and time.monotonic() - saved > 60 * config.checkpoint_minutes
+            *stopping, late = any_rank([*(number in stop for number in STOPPING), late])
             if _score(run, config.best) > best:
                 best = _score(run, config.best)
                 run.save_checkpoint(model, _state(step, total, best, optimizer), name="best")
-            if step == total or any(stopping) or due:
+            if step == total or any(stopping) or late:
                 run.save_checkpoint(model, _state(step, total, best, optimizer), config.keep_checkpoints)
                 saved = time.monotonic()
             if any(stopping):
                 return STOPPING[stopping.index(True)] if step < total else None
     return None
+
+
+def _losses(objective: Callable[[Batch], Losses], batch: Batch, precision: torch.dtype) -> Losses:
+    autocast = torch.autocast(batch["pixels"].device.type, precision, enabled=precision != torch.float32)
+    with phase("forward"), autocast:
+        return objective(batch)
+
+
+def _gradients(
+    loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig
+) -> Tensor:
+    """Leaves the clipped gradients in the parameters; gives their norm before clipping."""
+    optimizer.zero_grad(set_to_none=True)
+    with phase("backward"):
+        loss.backward()
+    with phase("clipping"):
+        return nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+
+
+def _call_back(callbacks: Sequence[Callback], model: nn.Module, step: int, total: int) -> None:
+    for every, function in callbacks:
+        if step % every == 0 or step == total:
+            with torch.no_grad():
+                function(model.eval(), step)
+            model.train()
 
 
 class _Loss(nn.Module):
@@ -185,11 +201,8 @@ def trial_steps(
     objective, optimizer = _objective(trial, config), build_optimizer(trial, config)
     batches = on_device(data.batches(config.batch_size, config.seed, part=_part(config)), config, device)
     for number, batch in enumerate(batches):
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            loss = objective(batch)["loss"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trial.parameters(), config.clip)
+        loss = _losses(objective, batch, precision)["loss"]
+        _gradients(loss, trial, optimizer, config)
         optimizer.step()
         loss.item()
         yield number

@@ -1,0 +1,178 @@
+"""Every verb on a full disk, and in a folder that may only be read: one line, and nothing is lost or half-written."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from test_lewm_weights import SMALL, published
+
+from worldjepa.cli import VERBS, main
+
+# What each verb is to do, in a folder with data/smoke, its run runs/smoke and published weights.
+WORK = {
+    "collect": "collect smoke data.path=data/new",
+    "data show": "data show smoke",
+    "data info": "data info smoke",
+    "data merge to a file": "data merge smoke store.to=merged.h5",
+    "data merge to a folder": "data merge smoke store.to=merged",
+    "data split": "data split smoke store.to=part store.share=0.5",
+    "data convert": "data convert smoke store.to=converted.h5",
+    "train": "train smoke run=runs/new train.evaluate_goals=0",
+    "train on": "train runs/smoke train.steps=8 train.evaluate_goals=0",
+    "plan": "plan runs/smoke plan.rival_steps=0",
+    "probe": "probe runs/smoke",
+    "surprise": "surprise runs/smoke",
+    "decode": "decode runs/smoke",
+    "geometry": "geometry runs/smoke",
+    "convert": " ".join(["convert reacher_gpu run=runs/lewm convert.weights=lewm.pt", *SMALL]),
+    "export": "export runs/smoke",
+    "report": "report runs/smoke",
+}
+# These need not write.
+READING = {"data verify": "data verify smoke", "doctor": "doctor smoke"}
+# Of a training that was begun.
+BEGUN = {"config.yaml", "about.json", "metrics.jsonl"}
+# Runs each of argv's commands, and prints their exit codes and what each has said.
+SEVERAL = """
+import contextlib, io, json, sys
+from worldjepa.cli import main
+ends = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    ends.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(ends))
+"""
+
+
+def test_no_verb_is_left_out() -> None:
+    named = {line.split()[0] for line in [*WORK.values(), *READING.values()]}
+    # Its server is in the way of a test; it only reads, as tests/test_dashboard.py has it.
+    assert named | {"monitor"} == set(VERBS)
+
+
+@pytest.fixture(scope="module")
+def home(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which there is something to do for each verb."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(tiny_data, folder / "data" / "smoke")
+    torch.save(published(), folder / "lewm.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "smoke", "train.evaluate_goals=0"]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, where the test is at work."""
+    folder = tmp_path / "place"
+    shutil.copytree(home, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Files, apart from what a start of a training may add: its folder, and TensorBoard's files."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if not path.name.startswith("events.out.")
+        and not (path.parent.parent.name == "runs" and path.name in BEGUN)
+    }
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """To who writes it, a file that may grow no more is on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def complaint(error: str) -> str:
+    """The one line that begins with our name; a progress bar may stand before it."""
+    assert "Traceback" not in error
+    (line,) = [line for line in error.replace("\r", "\n").splitlines() if line.startswith("worldjepa: ")]
+    return line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
+@pytest.mark.parametrize("size", [0, 3_000])
+@pytest.mark.parametrize("work", WORK)
+def test_a_full_disk(work: str, size: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words, before = WORK[work].split(), contents(place)
+    with full_disk(size):
+        assert main(words) == 2
+    complaint(capsys.readouterr().err)
+    assert contents(place) == before
+    assert main(words) == 0, capsys.readouterr().err
+
+
+def closed(folder: Path) -> list[Path]:
+    """Nobody may write anything in it any more."""
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(path.stat().st_mode & ~0o222)
+    return paths
+
+
+@pytest.fixture
+def locked(request: pytest.FixtureRequest, place: Path) -> Iterator[Path]:
+    """The place, with a folder of it that may only be read."""
+    folder = place / request.param
+    paths = closed(folder)
+    yield folder
+    for path in paths:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def several(lines: list[str]) -> list[tuple[int, str, str]]:
+    """Commands to whom the permissions of files apply, as they do not to root."""
+    prefix = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root without setpriv")
+        prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    words = json.dumps([line.split() for line in lines])
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", SEVERAL, words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="permissions of Linux")
+@pytest.mark.parametrize("locked", ["."], indirect=True)
+def test_where_nothing_may_be_written(locked: Path) -> None:
+    before = contents(locked)
+    ends = several([*WORK.values(), *READING.values()])
+    for work, (code, out, err) in zip(WORK, ends, strict=False):
+        assert (code, out) == (2, ""), (work, out, err)
+        assert "ermission" in complaint(err), (work, err)
+    for reading, (code, _, err) in zip(READING, ends[len(WORK) :], strict=True):
+        assert code == 0, (reading, err)
+    assert contents(locked) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="permissions of Linux")
+@pytest.mark.parametrize("locked", ["data"], indirect=True)
+def test_where_the_data_may_only_be_read(locked: Path) -> None:
+    work = {name: line for name, line in (WORK | READING).items() if name != "collect"}
+    before = contents(locked)
+    for name, (code, _, err) in zip(work, several(list(work.values())), strict=True):
+        assert code == 0, (name, err)
+    assert contents(locked) == before
