@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from worldjepa import cli
+from worldjepa.files import write_text
 from worldjepa.options import leaves
 from worldjepa.recipes import load_config
-from worldjepa.run import Run, write_text
+from worldjepa.run import Run
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECIPE = "images_cpu"

@@ -18,7 +18,7 @@ from sweep_results import FLOOR, MODEL, OBJECTIVE, TRUTH, read
 from sweep_run import held
 
 from worldjepa.evaluation.surprise_figures import surprise_table
-from worldjepa.run import write_text
+from worldjepa.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -143,8 +143,8 @@ def images() -> str:
         texts[0] = f"**{texts[0]}**" if name == "trained" else texts[0]
         rows.append([labels.get(name, name), *texts])
     said = sentences(
-        f"`make images` took {found['minutes']} minutes on two cores (Intel Xeon with AMX),",
-        f"{found['step']:,} steps of {found['batch_size']} images, one seed:",
+        f"`make images` took {found['minutes']} minutes on {found['machine']}:",
+        f"{found['step']:,} steps of {found['batch_size']} images, one seed.",
     )
     head = [
         "Fashion-MNIST, 10,000 test images",

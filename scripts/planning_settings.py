@@ -20,10 +20,11 @@ from worldjepa.commands.train import goal_env, open_store
 from worldjepa.data.windows import split_episodes
 from worldjepa.evaluation.goals import play, sample_goals, summary
 from worldjepa.evaluation.planner import latent_planner
+from worldjepa.files import write_text
 from worldjepa.planning.packed import pack
 from worldjepa.planning.solvers import DESCENDING
 from worldjepa.recipes import load_config
-from worldjepa.run import Run, write_text
+from worldjepa.run import Run
 from worldjepa.trainer import choose_device, choose_precision
 
 RESULTS = Path(__file__).parents[1] / "results" / "planning_settings.json"

@@ -20,7 +20,7 @@ from worldjepa.documents import OTHER_FORM
 from worldjepa.errors import UserError
 from worldjepa.evaluation.few_shot import interval
 from worldjepa.evaluation.figures import rule
-from worldjepa.run import write_text
+from worldjepa.files import write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
 # The sweep whose models, one for each task, one model for several is held against.

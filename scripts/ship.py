@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from worldjepa.config import Config
+from worldjepa.files import write_text
 from worldjepa.options import leaves
 from worldjepa.pretrained import SUFFIX
-from worldjepa.run import Run, write_text
+from worldjepa.run import Run
 
 FOLDER = Path(__file__).parents[1] / "worldjepa" / "pretrained"
 # Of a configuration, what is of the machine and the place it was trained at.

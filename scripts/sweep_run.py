@@ -247,6 +247,6 @@ def trained(folder: Path) -> dict[str, Any]:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    from worldjepa.run import write_text
+    from worldjepa.files import write_text
 
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")

@@ -19,6 +19,7 @@ ALLOWED = {
     "recipes": {"errors", "config", "documents", "options", "limits", "pretrained", "protocols"},
     "fresh_store": {"errors"},
     "documents": set(),
+    "files": set(),
     "distributed": {"errors", "config", "fresh_store"},
 }
 CORE = set(ALLOWED)

@@ -26,10 +26,11 @@ from worldjepa.data.rewrite import write_file
 from worldjepa.data.shards import Store, shard_path, write_shard
 from worldjepa.data.views import MultiCrop
 from worldjepa.data.windows import Windows
+from worldjepa.files import write_text
 from worldjepa.image_baselines import build_image_model
 from worldjepa.optimizer import build_optimizer
 from worldjepa.recipes import load_config
-from worldjepa.run import Run, write_text
+from worldjepa.run import Run
 from worldjepa.trainer import Batches
 from worldjepa.world_baselines import build_world_model
 

@@ -12,10 +12,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .config import Config
 from .data.paths import only
-from .data.shards import sync
 from .distributed import rank
 from .documents import Unreadable, from_json
 from .errors import UserError
+from .files import sync, write_text
 from .image_baselines import build_image_model
 from .image_jepa import ImageJEPA
 from .notation import data_name, paths
@@ -288,11 +288,3 @@ def _logged(line: bytes) -> dict[str, float] | None:
 def _remove(checkpoint: Path) -> None:
     """Renamed first: a kill half-way leaves nothing that looks like a checkpoint."""
     shutil.rmtree(checkpoint.rename(checkpoint.with_name(f".{checkpoint.name}.old.tmp")))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, "utf-8")
-    sync(temporary)
-    os.replace(temporary, path)

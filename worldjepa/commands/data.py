@@ -33,6 +33,7 @@ from ..data.windows import split_episodes
 from ..errors import UserError
 from ..evaluation.dataset_pictures import contact_sheet, coverage_figure, film_frames
 from ..evaluation.pictures import gif_bytes
+from ..files import whole
 
 
 def run(config: Config, part: str) -> int:
@@ -57,9 +58,8 @@ def show(config: Config) -> int:
         (sheet, imageio.imwrite("<bytes>", contact_sheet(store, episodes), extension=".png")),
         (film, gif_bytes(film_frames(store, episodes)[::2], fps=10)),
     ):
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with whole(path) as temporary:
+            temporary.write_bytes(content)
         print(path)
     return 0
 

@@ -26,6 +26,7 @@ from ..evaluation.decoder import (
 )
 from ..evaluation.decoder_figures import decode_figure, decode_film, decode_table
 from ..evaluation.pictures import add_gif
+from ..files import write_arrays
 from ..run import Run
 from ..trainer import choose_device
 from ..world_model import WorldModel
@@ -42,7 +43,7 @@ def run(config: Config) -> int:
     if results is None:
         results, films = _evaluate(config, target, device)
         results = about | results
-        np.savez_compressed(path.with_suffix(".npz"), **films)  # type: ignore[arg-type]
+        write_arrays(path.with_suffix(".npz"), films)
         target.write_json("decode", results)
         _to_tensorboard(target, results, decode_figure(path), decode_film(path)[1], step)
     with told_from(path):

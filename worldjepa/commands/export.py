@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from ..config import Config, PlanConfig
 from ..data.environments import is_bounded, make_env
-from ..data.shards import sync
 from ..documents import Unreadable, from_json
 from ..errors import UserError
+from ..files import sync, write_text
 from ..image_jepa import ImageJEPA
 from ..planning.costs import COSTS
-from ..run import Run, write_text
+from ..run import Run
 from ..world_model import WorldModel
 
 # How far outputs may be from the model's; where the largest of these is above 1, as a share of it.

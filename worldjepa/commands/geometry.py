@@ -18,6 +18,7 @@ from ..evaluation.geometry_figures import geometry_figures, geometry_table
 from ..evaluation.image_probes import embed as embed_images
 from ..evaluation.probes import embed, targets
 from ..evaluation.verdict import verdict
+from ..files import write_arrays
 from ..run import Run
 from ..trainer import choose_device
 from .train import data_env, open_images, open_store
@@ -69,8 +70,7 @@ def _write(config: Config, target: Run, about: dict[str, Any], looked: Looked) -
         arrays |= far
     shown = np.sort(np.random.default_rng(options.seed).permutation(len(z))[: options.shown])
     arrays |= {"map": plane(z)[shown], "map_values": values[shown]}
-    target.evaluation.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(target.evaluation / "geometry.npz", **arrays)  # type: ignore[arg-type]
+    write_arrays(target.evaluation / "geometry.npz", arrays)
     step = about["checkpoint"]
     columns = {name: column[shown] for name, column in looked.columns.items()}
     show_points(target, z[shown], columns, looked.frames(shown), step)

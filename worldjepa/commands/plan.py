@@ -19,10 +19,11 @@ from ..evaluation.pictures import add_gif, film, write_film
 from ..evaluation.planner import latent_planner, prepare
 from ..evaluation.policies import RandomPolicy, TrueDynamics
 from ..evaluation.rivals import rivals
+from ..files import write_text
 from ..planning.agent import build_agent
 from ..planning.costs import COSTS
 from ..planning.solvers import DESCENDING
-from ..run import Run, write_text
+from ..run import Run
 from ..trainer import choose_device
 from ..world_model import WorldModel
 from .train import goal_env, open_store, require_actions

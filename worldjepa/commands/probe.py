@@ -18,6 +18,7 @@ from ..evaluation.probe_figures import probe_figures, probe_table
 from ..evaluation.probe_sources import encoders
 from ..evaluation.rollout_probes import deepest, probe_rollouts
 from ..evaluation.state_probes import draw, probe_states
+from ..files import write_arrays
 from ..notation import counts
 from ..run import Run
 from ..trainer import choose_device, choose_precision
@@ -71,8 +72,7 @@ def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[
     x_train, x_test = features.rows["trained"]
     numbers_of = features.train_numbers, features.test_numbers
     arrays = image_arrays(train, test, *numbers_of, x_train, x_test, options.map, options.seed)
-    target.evaluation.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(target.evaluation / "probe.npz", **arrays)  # type: ignore[arg-type]
+    write_arrays(target.evaluation / "probe.npz", arrays)
     return {"data": train.source, "classes": train.class_names, **results}
 
 

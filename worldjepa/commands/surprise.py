@@ -15,6 +15,7 @@ from ..evaluation.perturbations import draw, painter, teleports
 from ..evaluation.stretches import sample_stretches
 from ..evaluation.surprise import summarise, surprise
 from ..evaluation.surprise_figures import surprise_figure, surprise_table
+from ..files import write_arrays
 from ..run import Run
 from ..trainer import choose_device
 from .train import data_env, open_store, require_actions
@@ -32,8 +33,7 @@ def run(config: Config) -> int:
     if results is None:
         results, arrays = _evaluate(config, target, device)
         results = about | results
-        target.evaluation.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(target.evaluation / "surprise.npz", **arrays)  # type: ignore[arg-type]
+        write_arrays(target.evaluation / "surprise.npz", arrays)
         path = target.write_json("surprise", results)
         _to_tensorboard(target, results, surprise_figure(path), step)
     path = target.evaluation / "surprise.json"

@@ -26,10 +26,11 @@ from ..evaluation.goals import require_goals, why_no_goals
 from ..evaluation.image_watch import image_callbacks
 from ..evaluation.watch import callbacks
 from ..exclusive import exclusive
+from ..files import write_text
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
 from ..notation import paths
-from ..run import Run, write_text
+from ..run import Run
 from ..tensor_files import load_into
 from ..trainer import Batches, Callback, choose_device, choose_precision, train
 from ..versions import versions

@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from ..config import CollectConfig, EnvConfig
 from ..errors import UserError
+from ..files import sync
 from ..notation import PLANNER, data_name, part
 from .behaviours import check, parts
 from .compression import filters
 from .environments import described, make_env
 from .episodes import collect_episode, common
-from .shards import Shard, shard_path, sync, write_shard
+from .shards import Shard, shard_path, write_shard
 from .workers import cores, ctrl_c_noted, ctrl_c_waits, end_with_parent, one_thread_each
 from .workplace import remove_left_overs, workplace
 

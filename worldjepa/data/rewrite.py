@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 
 from ..errors import UserError
+from ..files import sync
 from .compression import filters
 from .provenance import Origin, checksum, describe
-from .shards import PER_EPISODE, Store, shard_path, stored_dtype, sync, write_shard
+from .shards import PER_EPISODE, Store, shard_path, stored_dtype, write_shard
 from .workplace import workplace
 
 # Made anew wherever episodes are written.

@@ -17,6 +17,7 @@ import numpy as np
 from h5py import h5o
 
 from ..errors import UserError
+from ..files import sync
 from .columns import DAMAGED, Column, FileMap, allow_open_files, column
 from .compression import filters
 from .provenance import SCHEMA, Origin, checksum, checksums, describe, made_here, said, whole_number
@@ -68,15 +69,6 @@ def write_shard(
 def stored_dtype(dtype: np.dtype) -> np.dtype:
     """The same in HDF5's words: of Python's objects, only texts are kept."""
     return h5py.string_dtype() if dtype.hasobject else dtype
-
-
-def sync(path: Path) -> None:
-    """Ask the operating system to put a file or folder on the disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def shard_path(folder: Path, index: int) -> Path:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..config import DecodeConfig
 from ..data.windows import Windows
 from ..errors import UserError
+from ..files import whole
 from ..tensor_files import Damaged, load_into, read_tensors, write_tensors
 from ..world_baselines import FrameDecoder
 from ..world_model import WorldModel
@@ -95,9 +96,8 @@ def _mean_frame(windows: Windows, indices: np.ndarray) -> Tensor:
 def save_decoder(decoder: LatentDecoder, path: Path, about: dict[str, Any]) -> None:
     """Weights in safetensors, with what they were made of; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    write_tensors(temporary, decoder.state_dict(), {"about": json.dumps(about)})
-    temporary.replace(path)
+    with whole(path) as temporary:
+        write_tensors(temporary, decoder.state_dict(), {"about": json.dumps(about)})
 
 
 def load_decoder(path: Path, about: dict[str, Any], decoder: LatentDecoder) -> LatentDecoder | None:

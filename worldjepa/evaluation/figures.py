@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from ..files import whole
 from .tables import markdown
 
 INK, QUIET = "#1f3b57", "#9aa7b4"
@@ -80,8 +81,6 @@ def plan_figure(path: Path) -> Path:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    with matplotlib.rc_context({"savefig.dpi": 150}):
-        temporary = path.with_name(f".{path.name}")
+    with matplotlib.rc_context({"savefig.dpi": 150}), whole(path) as temporary:
         figure.savefig(temporary, format="png")
-        temporary.replace(path)
     return path

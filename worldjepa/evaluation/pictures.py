@@ -9,6 +9,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import Summary
 
+from ..files import whole
+
 REACHED, MISSED = (60, 190, 90), (205, 70, 60)
 
 
@@ -73,8 +75,12 @@ def write_film(pictures: Sequence[np.ndarray], path: Path, fps: int) -> list[Pat
     """`path` with .mp4 and .gif; the GIF shows every second picture."""
     even = [p[: p.shape[0] // 2 * 2, : p.shape[1] // 2 * 2] for p in pictures]
     mp4, gif = path.with_suffix(".mp4"), path.with_suffix(".gif")
-    imageio.imwrite(mp4, np.stack(even), fps=fps, codec="libx264", macro_block_size=2, plugin="FFMPEG")
-    gif.write_bytes(gif_bytes(even[::2], fps // 2))
+    with whole(mp4) as temporary:
+        imageio.imwrite(
+            temporary, np.stack(even), fps=fps, codec="libx264", macro_block_size=2, plugin="FFMPEG"
+        )
+    with whole(gif) as temporary:
+        temporary.write_bytes(gif_bytes(even[::2], fps // 2))
     return [mp4, gif]
 
 

@@ -12,8 +12,9 @@ from jinja2 import Environment, StrictUndefined
 
 from ..data.pictures import DAMAGED_PICTURE, opened
 from ..documents import OTHER_FORM, Unreadable, from_json
+from ..files import write_text
 from ..recipes import to_yaml
-from ..run import Run, write_text
+from ..run import Run
 from .catalogue import EVALUATIONS, Evaluation, Headline, caption, made_by, owner, possible, trained_by
 from .curves import charts
 from .tables import Table, blocks

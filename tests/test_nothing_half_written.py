@@ -1,9 +1,11 @@
-"""Every verb on a full disk, and in a folder that may only be read: one line, and nothing is lost or half-written."""
+"""Every verb on a full disk, where files may only be read, and killed: nothing is lost or half-written."""
 
+import itertools
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,3 +178,48 @@ def test_where_the_data_may_only_be_read(locked: Path) -> None:
     for name, (code, _, err) in zip(work, several(list(work.values())), strict=True):
         assert code == 0, (name, err)
     assert contents(locked) == before
+
+
+# Dies instead of the nth time that a file or folder gets its name.
+KILLED = """
+import os, signal, sys
+from worldjepa.cli import main
+left = int(sys.argv[1])
+
+def instead_of(rename):
+    def counted(*names):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(*names)
+    return counted
+
+os.replace, os.rename = instead_of(os.replace), instead_of(os.rename)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", WORK)
+def test_a_kill_before_any_file_gets_its_name(
+    work: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = WORK[work].split()
+
+    def done_again(folder: Path) -> set[str]:
+        """The files that are there after the command."""
+        monkeypatch.chdir(folder)
+        assert main(words) == 0
+        return set(contents(folder))
+
+    undisturbed = done_again(Path(shutil.copytree(home, tmp_path / "undisturbed")))
+    for count in itertools.count(1):
+        folder = Path(shutil.copytree(home, tmp_path / str(count)))
+        command = [sys.executable, "-c", KILLED, str(count), *words]
+        code = subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert done_again(folder) == undisturbed
+    assert count > 1

@@ -1,0 +1,46 @@
+"""Files that are there whole or not at all, whatever stops their writer."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside `path`, of the same suffix, to write a file to, which then takes the place of `path`;
+    where writing fails, it is removed. What a killed process left there the next one overwrites.
+
+    Raises:
+        OSError: nothing was written.
+    """
+    temporary = path.with_name(f".new-{path.name}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """NumPy's .npz, compressed; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def sync(path: Path) -> None:
+    """Ask the operating system to put a file or folder on the disk now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
