@@ -152,6 +152,30 @@ def test_features_of_the_last_blocks_lie_side_by_side() -> None:
     torch.testing.assert_close(three(x)[:, :32], one(x))
     second = one.blocks[1](one.blocks[0](one.stem(x)))
     torch.testing.assert_close(three(x)[:, 48:], second.mean((2, 3)))
+    torch.testing.assert_close(three(x, last=True), one(x))
+
+
+def test_deviations_over_positions_lie_behind_the_averages() -> None:
+    config = EncoderConfig(name="resnet", width=4, layers=2)
+    torch.manual_seed(0)
+    averages = build_encoder(config, 28).eval()
+    torch.manual_seed(0)
+    both = build_encoder(dataclasses.replace(config, pooling="mean_std"), 28).eval()
+    x = torch.randn(2, 3, 28, 28)
+    assert both.num_features == 2 * averages.num_features == 2 * (32 + 16)
+    torch.testing.assert_close(both(x)[:, :48], averages(x))
+    maps: list[torch.Tensor] = []
+    for block in both.blocks:
+        block.register_forward_hook(lambda _, __, y: maps.append(y))
+    deviations = both(x)[:, 48:]
+    expected = [torch.from_numpy(y.detach().numpy().std((2, 3))) for y in reversed(maps[-2:])]
+    torch.testing.assert_close(deviations, torch.cat(expected, 1), atol=4e-3, rtol=1e-3)
+
+
+def test_a_map_of_one_position_has_a_gradient() -> None:
+    encoder = build_encoder(EncoderConfig(name="resnet", width=4, pooling="mean_std"), 16)
+    encoder(torch.randn(4, 3, 16, 16)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
 
 
 def vit(**options: object) -> nn.Module:
@@ -170,6 +194,7 @@ def test_class_tokens_of_the_last_layers_lie_side_by_side() -> None:
         hook.remove()
         assert two.num_features == two(x).shape[1] == 2 * one.num_features
         torch.testing.assert_close(two(x), torch.cat([last, one.norm(tokens[0])[:, 0]], 1))
+        torch.testing.assert_close(two(x, last=True), last)
 
 
 def test_register_tokens_are_beside_the_patches_and_learn() -> None:

@@ -10,6 +10,7 @@ from worldjepa.data.views import MultiCrop
 from worldjepa.errors import UserError
 from worldjepa.evaluation.geometry import rank_me
 from worldjepa.evaluation.image_probes import embed, knn_accuracy
+from worldjepa.image_baselines import build_image_model
 from worldjepa.image_jepa import ImageJEPA
 from worldjepa.recipes import load_config
 from worldjepa.sigreg import EppsPulley, SIGReg
@@ -185,13 +186,17 @@ def test_the_projector_ends_without_normalisation() -> None:
     assert isinstance(small().projector[-1], nn.Linear)
 
 
-def test_of_several_layers_the_loss_sees_the_last_alone() -> None:
+@pytest.mark.parametrize(("pooling", "features"), [("mean", 64 + 32 + 16), ("mean_std", 2 * (64 + 32 + 16))])
+@pytest.mark.parametrize("objective", ["jepa", "byol"])
+def test_of_several_layers_the_loss_sees_the_last_alone(objective: str, pooling: str, features: int) -> None:
     batch = some_views(24)
     torch.manual_seed(0)
-    one = small("images.global_size=24")
+    words = "images.global_size=24", f"model.objective={objective}"
+    one = build_image_model(load_config("images_smoke", words))
     torch.manual_seed(0)
-    three = small("images.global_size=24", "model.encoder.layers=3")
+    more = "model.encoder.layers=3", f"model.encoder.pooling={pooling}"
+    three = build_image_model(load_config("images_smoke", [*words, *more]))
     torch.testing.assert_close(one.loss(batch), three.loss(batch))
-    assert (one.num_features, three.num_features) == (64, 64 + 32 + 16)
+    assert (one.num_features, three.num_features) == (64, features)
     images = batch["global"][0]
     torch.testing.assert_close(three.eval().features(images)[:, :64], one.eval().features(images))

@@ -51,7 +51,8 @@ ALLOWED["run"] = MODELS | {"data", "tensor_files"}
 ALLOWED["exclusive"] = {"errors"}
 ALLOWED["optimizer"] = {"config", "device"}
 ALLOWED["profiling"] = {"distributed", "run"}
-ALLOWED["trainer"] = MODELS | {"data", "run", "tensor_files", "device", "optimizer", "profiling"}
+ALLOWED["stopping"] = set()
+ALLOWED["trainer"] = MODELS | {"data", "run", "tensor_files", "device", "optimizer", "profiling", "stopping"}
 ALLOWED["evaluation"] = MODELS | {"data", "run", "tensor_files", "trainer", "planning", "vit"}
 ALLOWED["commands"] = ALLOWED["evaluation"] | {
     "evaluation",

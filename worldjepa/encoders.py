@@ -80,7 +80,7 @@ def build_encoder(config: EncoderConfig, image_size: int, sizes: dict[str, int] 
                 raise UserError(f"{option}={size}: resnet needs at least {ResNetEncoder.smallest}")
         if config.layers > ResNetEncoder.depth:
             raise UserError(f"model.encoder.layers={config.layers}: resnet has {ResNetEncoder.depth} blocks")
-        return ResNetEncoder(config.width, config.layers)
+        return ResNetEncoder(config.width, config.layers, config.pooling == "mean_std")
     return _build_timm(config, sizes)
 
 
@@ -177,10 +177,11 @@ class ClassTokens(nn.Module):
         self.num_last: int = model.embed_dim  # type: ignore[assignment]
         self.num_features = config.layers * self.num_last
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, layers · width)."""
+    def forward(self, x: Tensor, last: bool = False) -> Tensor:
+        """(B, 3, H, W) to (B, layers · width), or to the `last` layer's alone, (B, width)."""
+        layers = 1 if last else self.layers
         outputs = self.model.forward_intermediates(  # type: ignore[operator]
-            x, indices=self.layers, return_prefix_tokens=True, norm=True, intermediates_only=True
+            x, indices=layers, return_prefix_tokens=True, norm=True, intermediates_only=True
         )
         return torch.cat([tokens[:, 0] for _, tokens in reversed(outputs)], 1)
 
@@ -189,6 +190,7 @@ class Encoder(nn.Module):
     """Frames to features: normalisation, then the backbone. Arguments as of `build_encoder`.
 
     Attributes:
+        num_features: F of all features. num_last: of them, those of the last layer, the first ones.
         parts: in training, a batch goes through in so many parts, one after the other, of which nothing is
             kept but the features: the backward computes each again. Gradients are those of the whole batch,
             but that BatchNorm within a backbone sees a part; the memory is that of one part.
@@ -214,13 +216,13 @@ class Encoder(nn.Module):
         if config.recompute:
             recompute_blocks(self.backbone)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, last: bool = False) -> Tensor:
         """(B, H, W, 3), or (B, H, W, 1) where grey, from 0 to 255, uint8 or floating, to features
-        (B, num_features)."""
+        (B, num_features); or to the `last` layer's alone, (B, num_last), without what the others cost."""
         if self.parts == 1 or not self.training:
-            return self._features(frames)
+            return self._features(frames, last)
         parts = frames.tensor_split(self.parts)
-        return torch.cat([recomputed(self._features, self.backbone, part) for part in parts])
+        return torch.cat([recomputed(self._features, self.backbone, part, last) for part in parts])
 
     def normalise(self, frames: Tensor) -> Tensor:
         """(B, H, W, 3 or 1) from 0 to 255 to (B, 3, H, W), less the mean and over the deviation of ImageNet's
@@ -231,10 +233,11 @@ class Encoder(nn.Module):
         mean, std = (value.flatten().repeat(width) for value in (self.mean, self.std))
         return (rows - mean).div_(std).view(batch, height, width, 3).permute(0, 3, 1, 2)
 
-    def _features(self, frames: Tensor) -> Tensor:
+    def _features(self, frames: Tensor, last: bool) -> Tensor:
         # In half precision on a CPU torch's fused attention takes three times as long as doing it in steps.
         fuse_attention(self.backbone, not (frames.device.type == "cpu" and torch.is_autocast_enabled("cpu")))
-        return self.backbone(self.normalise(frames).contiguous(memory_format=self.layout))
+        x = self.normalise(frames).contiguous(memory_format=self.layout)
+        return self.backbone(x, last) if self.num_last < self.num_features else self.backbone(x)
 
 
 def projector(width_in: int, hidden: int, width_out: int) -> nn.Sequential:

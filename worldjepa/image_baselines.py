@@ -84,7 +84,7 @@ class Taught(ImageJEPA):
         hidden, latent = config.model.projector_hidden, config.model.latent
         self.predictor = projector(latent, hidden, latent) if self.predicts else nn.Identity()
         if self.teaches:
-            self.teacher = Averaged([self.encoder, self.last_layer, self.projector], self.rival.momentum)
+            self.teacher = Averaged([self.encoder, self.projector], self.rival.momentum)
 
     def targets(self, z: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Latents (V_g, B, D) of the global views that the others are compared with."""
@@ -94,7 +94,10 @@ class Taught(ImageJEPA):
             # Once a step: what the optimizer did in the last one.
             self.teacher.follow([self.encoder, self.projector])
         views = batch["global"]
-        return self.teacher(views.flatten(0, 1)).view(*views.shape[:2], -1).to(z.dtype)
+        encoder, head = self.teacher.copies
+        with torch.no_grad():
+            z_teacher = head(encoder(views.flatten(0, 1), last=True))
+        return z_teacher.view(*views.shape[:2], -1).to(z.dtype)
 
     def predictions(self, z: Tensor) -> Tensor:
         return self.predictor(z.flatten(0, 1)).view_as(z)

@@ -10,17 +10,6 @@ from .errors import UserError
 from .sigreg import EppsPulley, SIGReg
 
 
-class First(nn.Module):
-    """(N, F) to its first columns."""
-
-    def __init__(self, columns: int):
-        super().__init__()
-        self.columns = columns
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, : self.columns]
-
-
 class ImageJEPA(nn.Module):
     """An encoder and a projector, trained on views of images: no predictor, no teacher, no stop-gradient.
     The projector serves the loss alone; what is used afterwards are the encoder's features.
@@ -47,24 +36,23 @@ class ImageJEPA(nn.Module):
         self.encoder = Encoder(model.encoder, images.global_size, sizes)
         self.encoder.spare_memory(config.train)
         self.num_features = self.encoder.num_features
-        self.last_layer = First(self.encoder.num_last)
         self.projector = projector(self.encoder.num_last, model.projector_hidden, model.latent)
         self.sigreg = SIGReg(EppsPulley(model.sigreg.t_max, model.sigreg.knots), model.sigreg.num_slices)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, last: bool = False) -> Tensor:
         """Images (N, H, W, 3), or (N, H, W, 1) where grey, uint8 or floating, from 0 to 255, to the
-        backbone's pooled features (N, F).
+        backbone's pooled features (N, F), or those of its `last` layer alone, the first of them.
 
         Raises:
             UserError: images of another shape.
         """
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
             raise UserError(f"features: images are {tuple(images.shape)}, not (N, H, W, 3) or (N, H, W, 1)")
-        return self.encoder(images)
+        return self.encoder(images, last)
 
     def project(self, features: Tensor) -> Tensor:
         """Features (N, F) to latents (N, D), from those of the encoder's last layer."""
-        return self.projector(self.last_layer(features))
+        return self.projector(features[:, : self.encoder.num_last])
 
     def embed_views(self, views: list[Tensor]) -> Tensor:
         """Latents of views (V_i, B, h_i, w_i, C), in their order, (ΣV_i, B, D). Views of one size go through
@@ -74,7 +62,7 @@ class ImageJEPA(nn.Module):
             groups.setdefault(tuple(group.shape[2:]), []).append(index)
         features: dict[int, Tensor] = {}
         for indices in groups.values():
-            together = self.features(torch.cat([views[i].flatten(0, 1) for i in indices]))
+            together = self.features(torch.cat([views[i].flatten(0, 1) for i in indices]), last=True)
             parts = together.split([views[i].shape[0] * views[i].shape[1] for i in indices])
             features |= dict(zip(indices, parts, strict=True))
         z = self.project(torch.cat([features[i] for i in range(len(views))]))

@@ -23,6 +23,9 @@ class EncoderConfig:
         "features are those of so many last layers side by side: resnet's blocks, a timm ViT's class tokens; "
         "of images the loss sees the last one's alone",
     )
+    pooling: str = option(
+        "mean", "resnet: features are a layer's means over positions, or those and its deviations, mean_std"
+    )
     register_tokens: int = option(0, "timm ViT: tokens beside the patches for what is of none (2309.16588)")
     init: str = option("", "a run folder whose encoder the weights are taken from before the first step")
 

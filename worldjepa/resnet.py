@@ -37,14 +37,19 @@ class ResNetEncoder(nn.Module):
     Args:
         width: channels of the first block; 1, 2, 4 and 8 times as many are those of the four.
         layers: features are the averages of so many last blocks, the last one's first.
+        deviations: and behind them their standard deviations over positions, in the same order (statistics
+            pooling).
+
+    Attributes:
+        num_last: channels of the last block, the first so many features.
     """
 
     smallest, depth = 16, 4
 
-    def __init__(self, width: int, layers: int = 1):
+    def __init__(self, width: int, layers: int = 1, deviations: bool = False):
         super().__init__()
         channels = [width, width, 2 * width, 4 * width, 8 * width]
-        self.layers = layers
+        self.layers, self.deviations = layers, deviations
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
@@ -52,13 +57,20 @@ class ResNetEncoder(nn.Module):
             ResidualBlock(c_in, c_out, 1 if index == 0 else 2)
             for index, (c_in, c_out) in enumerate(pairwise(channels))
         )
-        self.num_features, self.num_last = sum(channels[-layers:]), channels[-1]
+        self.num_features, self.num_last = (1 + deviations) * sum(channels[-layers:]), channels[-1]
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, num_features)."""
+    def forward(self, x: Tensor, last: bool = False) -> Tensor:
+        """(B, 3, H, W) to (B, num_features), or to the averages of the `last` block alone, (B, num_last)."""
         x, outputs = self.stem(x), []
         for block in self.blocks:
             x = block(x)
             outputs.append(x)
-        return torch.cat([y.mean((2, 3)) for y in reversed(outputs[-self.layers :])], 1)
+        if last:
+            return x.mean((2, 3))
+        shown = outputs[: -self.layers - 1 : -1]
+        pooled = [y.mean((2, 3)) for y in shown]
+        if self.deviations:
+            # Of a map without variance the square root has no gradient.
+            pooled += [(y.var((2, 3), correction=0) + 1e-5).sqrt() for y in shown]
+        return torch.cat(pooled, 1)

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,13 +32,13 @@ from .errors import UserError
 from .optimizer import build_optimizer, learning_rate, load_optimizer
 from .profiling import Profile, phase
 from .run import Run
+from .stopping import STOPPING, stop_requested
 from .tensor_files import load_into
 
 # Every n steps, and at the last: function(model in evaluation mode, step).
 Callback = tuple[int, Callable[[Any, int], None]]
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Batches(Protocol):
@@ -78,7 +78,7 @@ def train(
     batches = on_device(data.batches(config.batch_size, config.seed, step, _part(config)), config, device)
     saved = time.monotonic()
     with (
-        _stop_requested() as stop,
+        stop_requested() as stop,
         tqdm(
             total=total, initial=step, unit=" steps", desc="train", smoothing=0.05, disable=rank() > 0
         ) as bar,
@@ -293,15 +293,3 @@ def _performance(batch: Batch, seconds: float, data_seconds: float, own: float =
         values |= {f"perf/frames_per_second_rank_{r}": speed for r, speed in enumerate(speeds)}
         values |= {"perf/data_share_max": max(shares), "perf/slowest_rank": speeds.index(min(speeds))}
     return values
-
-
-@contextmanager
-def _stop_requested() -> Iterator[list[int]]:
-    """A list that gets the signal's number at Ctrl-C or SIGTERM; the step under way is finished first."""
-    received: list[int] = []
-    before = {s: signal.signal(s, lambda number, _: received.append(number)) for s in STOPPING}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
