@@ -14,11 +14,19 @@ from image_runs import ImageRuns, add_options
 
 LAMBDAS = (0.01, 0.02, 0.05, 0.1, 0.2)
 RATES = (5e-4, 2e-3, 8e-3)
+# One layer's features, and of the probe what is looked at alone.
+COMMON = (
+    "images.local_views=0",
+    "model.encoder.layers=1",
+    "probe.train_frames=10000",
+    "probe.shots=1",
+    "probe.draws=1",
+)
 ALPHAS = np.round(np.arange(-3, 3.01, 0.1), 1)
 
 
 def draw(arguments: argparse.Namespace) -> Drawing:
-    runs = ImageRuns("image_selection", arguments, ["images.local_views=0", "model.encoder.layers=1"])
+    runs = ImageRuns("image_selection", arguments, COMMON)
     grid = {
         f"train.steps={steps} train.learning_rate={rate} model.sigreg.weight={weight}": weight
         for steps in (arguments.steps // 4, arguments.steps)
