@@ -17,6 +17,7 @@ from image_runs import ImageRuns, add_options
 
 from worldjepa.evaluation.few_shot import interval
 
+RAW, UNTRAINED = "raw pixels", "untrained"
 RATES = ("7.5e-4", "1.5e-3", "3e-3")
 # Of the runs that decide, whose linear probe nobody reads.
 QUICK = "probe.train_frames=2000 probe.shots=10"
@@ -60,18 +61,21 @@ def ten_shots(run: dict[str, Any]) -> float:
     return run["rows"]["trained"]["shots"]["10"]["mean"]
 
 
-def table(rows: dict[str, list[dict[str, Any]]], steps: dict[str, float]) -> str:
-    """Means over the seeds with Student's 95% interval."""
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Of each loss, by its runs, means over the seeds with Student's 95% interval; raw pixels and the encoder
+    untrained before them."""
+    rows = {other: [run["rows"][other] for run in found["jepa"]] for other in (RAW, UNTRAINED)}
+    rows |= {name: [run["rows"]["trained"] for run in runs] for name, runs in found.items()}
     lines = [
         "| loss | linear probe | kNN | 1-shot | 10-shot | 100-shot | steps | runs |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, found in rows.items():
-        cells = [[r["linear"] for r in found], [r["knn"] for r in found]]
-        cells += [[r["shots"][n]["mean"] for r in found] for n in ("1", "10", "100")]
+    for name, of_runs in rows.items():
+        cells = [[r["linear"] for r in of_runs], [r["knn"] for r in of_runs]]
+        cells += [[r["shots"][n]["mean"] for r in of_runs] for n in ("1", "10", "100")]
         text = " | ".join(f"{np.mean(c):.2f} ± {np.mean(c) - interval(c)[0]:.2f} %" for c in cells)
-        taken = f"{steps[name]:,.0f}" if name in steps else ""
-        lines.append(f"| {name} | {text} | {taken} | {len(found)} |")
+        steps = f"{np.mean([run['steps'] for run in found[name]]):,.0f}" if name in found else ""
+        lines.append(f"| {name} | {text} | {steps} | {len(of_runs)} |")
     return "\n".join(lines)
 
 
@@ -92,22 +96,14 @@ def main() -> None:
     # Training, and a probe.
     quarter, whole = 15 * chosen.minutes + 20, 60 * chosen.minutes + 90
     if runs.run_all(tried, chosen.print, quarter, len(RIVALS) * chosen.seeds * whole):
-        final = [key for _, keys in plans(runs, *asked).values() for key in keys]
-        runs.run_all(final, chosen.print, whole)
+        asked_for = [key for _, keys in plans(runs, *asked).values() for key in keys]
+        runs.run_all(asked_for, chosen.print, whole)
 
-    rows: dict[str, list[dict[str, Any]]] = {}
-    steps: dict[str, float] = {}
-    for name, (_, keys) in plans(runs, *asked).items():
-        found = [runs.runs[key] for key in keys if key in runs.runs]
-        if not found:
-            continue
-        if name == "jepa":
-            rows = {other: [run["rows"][other] for run in found] for other in ("raw pixels", "untrained")}
-        rows[name] = [run["rows"]["trained"] for run in found]
-        steps[name] = float(np.mean([run["steps"] for run in found]))
-    if not rows:
+    final = {name: keys for name, (_, keys) in plans(runs, *asked).items()}
+    found = {name: [runs.runs[key] for key in keys if key in runs.runs] for name, keys in final.items()}
+    if not found["jepa"]:
         return
-    print(table(rows, steps))
+    print(table({name: there for name, there in found.items() if there}))
     print(f"\n{chosen.data}, {chosen.minutes:g} minutes a run; ±: 95% interval of the mean over seeds.")
 
 

@@ -89,8 +89,9 @@ class MultiCrop:
         boxes = draw_boxes(rng, count, height, width, scale)[mine]
         flip = (rng.random(count) < c.flip)[mine]
         sigma = np.where(rng.random(count) < c.blur, rng.uniform(*SIGMAS, count), 0.0)[mine]
-        tall = resampling(boxes[:, 0], boxes[:, 2], height, size, sigma=sigma, device=self.device)
-        wide = resampling(boxes[:, 1], boxes[:, 3], width, size, flip, sigma, self.device)
+        tall = resampling(boxes[:, 0], boxes[:, 2], height, size, device=self.device)
+        wide = resampling(boxes[:, 1], boxes[:, 3], width, size, flip, self.device)
+        blur([tall, wide], sigma)
         images = pixels.permute(0, 3, 1, 2).float()
         crops = resample(images, tall.unflatten(0, shape), wide.unflatten(0, shape))
         matrix, contrast = (value[mine] for value in draw_colours(rng, count, c, self.device))
@@ -124,15 +125,14 @@ def resampling(
     size_in: int,
     size_out: int,
     flip: np.ndarray | None = None,
-    sigma: np.ndarray | None = None,
     device: torch.device | str = "cpu",
     antialias: bool = True,
 ) -> Tensor:
-    """Matrices that cut a stretch out of an axis, resize it bilinearly, flip and blur it.
+    """Matrices that cut a stretch out of an axis, resize it bilinearly and flip it.
 
     Args:
         start, length: (N,) the stretch, pixels. size_in, size_out: of the axis before and after.
-        flip: (N,) bool. sigma: (N,) standard deviation of the blur in pixels of the result; 0: none.
+        flip: (N,) bool.
         antialias: widen the filter where the stretch shrinks, as torchvision does by default.
 
     Returns:
@@ -150,28 +150,37 @@ def resampling(
     weight = (1 - (centre - pixel).abs() / reach).clamp_min(0)
     weight = weight * ((pixel >= first) & (pixel <= last))
     weight = weight / weight.sum(-1, keepdim=True)
-    if sigma is not None and sigma.any():
-        weight = _blur(torch.from_numpy(sigma).float().to(device), size_out) @ weight
     if flip is not None:
         flipped = torch.from_numpy(flip).to(device)[:, None, None]
         weight = torch.where(flipped, weight.flip(1), weight)
     return weight
 
 
-def _blur(sigma: Tensor, size: int) -> Tensor:
-    """Gaussian blur along an axis, (N,) to (N, size, size); at the ends the kernel is cut and rescaled."""
-    place = torch.arange(size, device=sigma.device)
-    distance = (place[:, None] - place).square() / 2
-    # σ = 0 leaves the diagonal alone.
-    weight = torch.exp(-distance / sigma.square().clamp_min(1e-4)[:, None, None])
-    return weight / weight.sum(-1, keepdim=True)
+def blur(matrices: list[Tensor], sigma: np.ndarray) -> None:
+    """A Gaussian blur after matrices (N, size, n) of either axis, in place; at the ends its kernel is cut and
+    rescaled. It is the same whether it comes before a flip or after it.
+
+    Args:
+        sigma: (N,) its standard deviation in pixels of the result; 0: none.
+    """
+    size, device = matrices[0].shape[1], matrices[0].device
+    which = torch.from_numpy(np.flatnonzero(sigma)).to(device)
+    place = torch.arange(size, device=device)
+    variance = torch.from_numpy(sigma).float().to(device)[which].square()[:, None, None]
+    weight = torch.exp((place[:, None] - place).square() / (-2 * variance))
+    weight = weight / weight.sum(-1, keepdim=True)
+    for matrix in matrices:
+        matrix[which] = weight @ matrix[which]
 
 
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Images (B, C, H, W) through matrices (V, B, h, H) and (V, B, w, W) to (V, B, C, h, w)."""
+    (views, batch, h, _), w = rows.shape, columns.shape[2]
     # Wide images lose most in the first product, where all views and channels share the image.
-    tall = torch.einsum("vbhi,bcij->vbchj", rows, images)
-    return torch.matmul(tall, columns.mT.unsqueeze(2))
+    tall = rows.transpose(0, 1).flatten(1, 2) @ images.transpose(1, 2).flatten(2)
+    # Its rows are of (view, h, channel): a view's channels share its matrix, and nothing is copied.
+    lines = tall.view(batch, views, -1, columns.shape[3]) @ columns.transpose(0, 1).mT
+    return lines.view(batch, views, h, -1, w).permute(1, 0, 3, 2, 4)
 
 
 def draw_colours(
