@@ -178,7 +178,7 @@ def rivals() -> str:
     said = sentences(
         f"{minutes:g} minutes a run; mean over the seeds, ±: Student's 95% interval. LeJEPA (`jepa`) makes",
         f"{100 * (1 - wrong / at_first):.0f} % fewer errors than the untrained encoder by the linear probe,",
-        f"and has {gain:.1f} points more at 10 labels a class; the best self-supervised rival there, `{best}`,",
+        f"and has {gain:.1f} points more at 10 shots; the best self-supervised rival there, `{best}`,",
         f"is {abs(apart):.1f} points {'behind' if apart >= 0 else 'ahead'}.",
     )
     return f"{images_table.table(found)}\n\n{said}"

@@ -14,13 +14,15 @@ def whole(path: Path) -> Iterator[Path]:
     where writing fails, it is removed. What a killed process left there the next one overwrites.
 
     Raises:
-        OSError: nothing was written.
+        OSError: of `path`; it is as it was.
     """
     temporary = path.with_name(f".new-{path.name}")
     try:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

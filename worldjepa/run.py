@@ -1,5 +1,6 @@
 """A run folder, which is all that using a run needs: configuration, metrics, checkpoints, evaluation."""
 
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from .data.paths import only
 from .distributed import rank
 from .documents import Unreadable, from_json
 from .errors import UserError
-from .files import sync, write_text
+from .files import sync, whole, write_text
 from .image_baselines import build_image_model
 from .image_jepa import ImageJEPA
 from .notation import data_name, paths
@@ -164,7 +165,10 @@ class Run:
         """Write what a step that failed had, on any rank, for `torch.load`: failures/`name`.pt."""
         path = self.path / "failures" / f"{name}.pt"
         path.parent.mkdir(exist_ok=True)
-        torch.save(values, path)
+        written = io.BytesIO()
+        torch.save(values, written)
+        with whole(path) as temporary:
+            temporary.write_bytes(written.getbuffer())
         return path
 
     def load_weights(self, checkpoint: Path) -> dict[str, torch.Tensor]:

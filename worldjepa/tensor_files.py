@@ -1,5 +1,6 @@
 """Tensors on disk: written with a checksum, refused where damaged; nothing in such a file is executed."""
 
+import errno
 import shutil
 import warnings
 import zipfile
@@ -23,9 +24,16 @@ class Damaged(Exception):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
-    """A safetensors file of tensors by name, with their checksum, and texts by name, among its metadata."""
+    """A safetensors file of tensors by name, with their checksum, and texts by name, among its metadata.
+
+    Raises:
+        OSError: it can't be written.
+    """
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(plain, path, {**(about or {}), CHECKSUM: _checksum(plain)})
+    try:
+        save_file(plain, path, {**(about or {}), CHECKSUM: _checksum(plain)})
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from None
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -38,7 +46,7 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping
         folder.mkdir(parents=True)
         write_tensors(folder / "model.safetensors", tensors)
         torch.save(state, folder / "trainer.pt")
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UserError(f"{folder}: can't be written: {' '.join(str(error).split())[:200]}") from None
 

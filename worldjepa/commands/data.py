@@ -45,7 +45,8 @@ def info(config: Config) -> int:
     store = Store(config.data.path)
     results = summary(store, _coordinates(config, store))
     print(_told(results))
-    print(coverage_figure(results, _picture(config, "coverage.png")))
+    with _pictures_written():
+        print(coverage_figure(results, _picture(config, "coverage.png")))
     return 0
 
 
@@ -58,7 +59,7 @@ def show(config: Config) -> int:
         (sheet, imageio.imwrite("<bytes>", contact_sheet(store, episodes), extension=".png")),
         (film, gif_bytes(film_frames(store, episodes)[::2], fps=10)),
     ):
-        with whole(path) as temporary:
+        with _pictures_written(), whole(path) as temporary:
             temporary.write_bytes(content)
         print(path)
     return 0
@@ -216,6 +217,17 @@ def _picture(config: Config, name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
     return source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
+
+
+@contextlib.contextmanager
+def _pictures_written() -> Iterator[None]:
+    """Data may lie where nobody may write."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: can't be written: {error.strerror}; store.to=FOLDER puts pictures elsewhere"
+        ) from None
 
 
 @contextlib.contextmanager

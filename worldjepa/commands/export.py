@@ -1,5 +1,6 @@
 """`worldjepa export`: a trained model as programs that need torch, or an ONNX runtime, and nothing else."""
 
+import io
 import json
 import os
 import shutil
@@ -195,7 +196,10 @@ def _write(folder: Path, about: dict[str, Any], programs: list[Program], onnx: b
         for program in tqdm(programs, desc="export", leave=False):
             path = temporary / f"{program.name}.pt2"
             exported = _exported(program)
-            torch.export.save(exported, path)
+            # By way of memory: where torch itself finds no space for it, it ends the process.
+            written = io.BytesIO()
+            torch.export.save(exported, written)
+            path.write_bytes(written.getbuffer())
             _compare(program, path, torch.export.load(path).module())
             if onnx:
                 path = path.with_suffix(".onnx")

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import sync
 from .compression import filters
+from .hdf5 import new_hdf5
 from .provenance import Origin, checksum, describe
 from .shards import PER_EPISODE, Store, shard_path, stored_dtype, write_shard
 from .workplace import workplace
@@ -138,7 +139,7 @@ def write_file(
     Raises:
         UserError: the file is there already, or can't be written.
     """
-    with new_paths(path) as (temporary,), h5py.File(temporary, "w", libver="latest") as file:
+    with new_paths(path) as (temporary,), new_hdf5(temporary, "latest") as file:
         if origin is not None:
             describe(file, origin)
         lengths: list[int] = []

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..files import sync
 from .columns import DAMAGED, Column, FileMap, allow_open_files, column
 from .compression import filters
+from .hdf5 import new_hdf5
 from .provenance import SCHEMA, Origin, checksum, checksums, describe, made_here, said, whole_number
 
 PER_EPISODE = ("ep_len", "ep_offset")
@@ -55,7 +56,7 @@ def write_shard(
     columns["ep_len"] = lengths
     columns["ep_offset"] = np.cumsum(lengths) - lengths
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
+    with new_hdf5(temporary, ("v108", "v108")) as file:
         describe(file, origin or made_here(about))
         for name, values in columns.items():
             how = filters(compression, name, values.shape[1:])

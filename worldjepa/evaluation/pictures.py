@@ -1,5 +1,6 @@
 """Frames put together: contact sheets, filmstrips, moving pictures."""
 
+import errno
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,12 +77,19 @@ def write_film(pictures: Sequence[np.ndarray], path: Path, fps: int) -> list[Pat
     even = [p[: p.shape[0] // 2 * 2, : p.shape[1] // 2 * 2] for p in pictures]
     mp4, gif = path.with_suffix(".mp4"), path.with_suffix(".gif")
     with whole(mp4) as temporary:
-        imageio.imwrite(
-            temporary, np.stack(even), fps=fps, codec="libx264", macro_block_size=2, plugin="FFMPEG"
-        )
+        _write_mp4(np.stack(even), temporary, fps)
     with whole(gif) as temporary:
         temporary.write_bytes(gif_bytes(even[::2], fps // 2))
     return [mp4, gif]
+
+
+def _write_mp4(pictures: np.ndarray, path: Path, fps: int) -> None:
+    """Raises OSError where not all of it can be written: ffmpeg may stop half-way and say nothing."""
+    try:
+        imageio.imwrite(path, pictures, fps=fps, codec="libx264", macro_block_size=2, plugin="FFMPEG")
+        imageio.immeta(path, plugin="FFMPEG")
+    except OSError:
+        raise OSError(errno.EIO, "ffmpeg can't write all of it; is the disk full?") from None
 
 
 def gif_bytes(pictures: Sequence[np.ndarray], fps: int) -> bytes:
