@@ -13,10 +13,14 @@ from typing import Any
 
 import torch
 from _figure import ACCENT, COLOURS, INK, QUIET, Drawing, make, panels
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from worldjepa.sigreg import EppsPulley
 from worldjepa.univariate import AndersonDarling, CramerVonMises, ExtendedJarqueBera, VCReg
+
+SIGMAS, N = [0.25, 0.5, 1.0, math.sqrt(2), 2.0, 3.0], 32
+Numbers = dict[str, Any]
 
 
 class FourthMoment(nn.Module):
@@ -66,48 +70,64 @@ def supremum_curvature(sigma: float, N: int) -> float:
     return 2 * max(dip * near + others, near + dip * others)
 
 
-def draw() -> Drawing:
-    figure, axes = panels(2, 2, width=10, height=3.1)
-    sigmas, N = [0.25, 0.5, 1.0, math.sqrt(2), 2.0, 3.0], 32
-    found = [worst(sigma, N) for sigma in sigmas]
-    gradients = [first / sigma**2 for (first, _), sigma in zip(found, sigmas, strict=True)]
-    random = [worst_of_random(sigma, N) / sigma**2 for sigma in sigmas]
+def draw_bounds(gradient: Axes, curvature: Axes) -> Numbers:
+    """The statistic without its factor N, and the bound."""
+    found = [worst(sigma, N) for sigma in SIGMAS]
+    gradients = [first / sigma**2 for (first, _), sigma in zip(found, SIGMAS, strict=True)]
+    random = [worst_of_random(sigma, N) / sigma**2 for sigma in SIGMAS]
     curvatures = [
-        second / (math.sqrt(math.pi) * sigma**3 / 2) for (_, second), sigma in zip(found, sigmas, strict=True)
+        second / (math.sqrt(math.pi) * sigma**3 / 2) for (_, second), sigma in zip(found, SIGMAS, strict=True)
     ]
     grid = torch.linspace(0.05, 3.2, 200).tolist()
-    axes[0].axhline(4, color=ACCENT, label="bound, 4")
-    axes[0].plot(
+    gradient.axhline(4, color=ACCENT, label="bound, 4")
+    gradient.plot(
         grid, [supremum(s, N) / s**2 for s in grid], color=INK, lw=1, label="the maximum, in closed form"
     )
-    axes[0].plot(sigmas, gradients, "o", color=INK, ms=4, label="worst found on a grid")
-    axes[0].plot(sigmas, random, "x", color=QUIET, ms=5, label="worst of 2000 random samples")
-    axes[0].set(
-        ylim=(0, 4.4), xlabel="σ", ylabel="N · |∂/∂z| / σ²", title=f"gradient, without the factor N (N = {N})"
-    )
-    axes[0].legend()
-    axes[1].plot(grid, [supremum_curvature(s, N) for s in grid], color=INK, lw=1, label="in closed form")
-    axes[1].plot(sigmas, curvatures, "o", color=INK, ms=4, label="worst found on a grid")
-    axes[1].axhline(4, color=ACCENT, label="what the bound's proof gives, 4")
-    axes[1].set(
-        ylim=(0, 4.4), xlabel="σ", ylabel="C", title="curvature: the C that it needs, without the factor N"
-    )
-    axes[1].legend(loc="lower right")
+    gradient.plot(SIGMAS, gradients, "o", color=INK, ms=4, label="worst found on a grid")
+    gradient.plot(SIGMAS, random, "x", color=QUIET, ms=5, label="worst of 2000 random samples")
+    gradient.set(ylim=(0, 4.4), xlabel="σ", ylabel="N · |∂/∂z| / σ²")
+    gradient.set_title(f"gradient, without the factor N (N = {N})")
+    gradient.legend()
+    curvature.plot(grid, [supremum_curvature(s, N) for s in grid], color=INK, lw=1, label="in closed form")
+    curvature.plot(SIGMAS, curvatures, "o", color=INK, ms=4, label="worst found on a grid")
+    curvature.axhline(4, color=ACCENT, label="what the bound's proof gives, 4")
+    curvature.set(ylim=(0, 4.4), xlabel="σ", ylabel="C")
+    curvature.set_title("curvature: the C that it needs, without the factor N")
+    curvature.legend(loc="lower right")
+    return {
+        "sigma": SIGMAS,
+        "N": N,
+        "worst N·|gradient|/σ² on a grid": gradients,
+        "of random samples": random,
+        "worst N·|gradient|/σ², closed form": [supremum(s, N) / s**2 for s in SIGMAS],
+        "C needed, on a grid": curvatures,
+        "C needed, closed form": [supremum_curvature(s, N) for s in SIGMAS],
+    }
 
+
+def draw_sizes(axis: Axes) -> Numbers:
+    """The statistic as it is printed, with its factor N."""
     sizes = [1, 2, 3, 4, 8, 16, 32, 64]
     by_size = [worst(1.0, n)[0] for n in sizes]
-    axes[2].loglog(sizes, [4 / n for n in sizes], color=ACCENT, label="4σ²/N")
-    axes[2].loglog(sizes, by_size, "s", color=QUIET, ms=4, label="as printed, with its factor N")
-    axes[2].loglog(
-        sizes, [y / n for y, n in zip(by_size, sizes, strict=True)], "o", color=INK, ms=4, label="without"
-    )
-    axes[2].loglog(sizes, [supremum(1.0, n) / n for n in sizes], color=INK, lw=1)
-    axes[2].set(
-        xlabel="N", ylabel="worst |∂/∂z|", title="the printed statistic breaks the printed bound (σ = 1)"
-    )
-    axes[2].legend()
-    violated = next(n for n, y in zip(sizes, by_size, strict=True) if y > 4 / n)
+    axis.loglog(sizes, [4 / n for n in sizes], color=ACCENT, label="4σ²/N")
+    axis.loglog(sizes, by_size, "s", color=QUIET, ms=4, label="as printed, with its factor N")
+    without = [y / n for y, n in zip(by_size, sizes, strict=True)]
+    axis.loglog(sizes, without, "o", color=INK, ms=4, label="without")
+    axis.loglog(sizes, [supremum(1.0, n) / n for n in sizes], color=INK, lw=1)
+    axis.set(xlabel="N", ylabel="worst |∂/∂z|")
+    axis.set_title("the printed statistic breaks the printed bound (σ = 1)")
+    axis.legend()
+    return {
+        "sizes": sizes,
+        "worst gradient of the printed statistic at σ = 1": by_size,
+        "the printed statistic breaks 4σ²/N from N": next(
+            n for n, y in zip(sizes, by_size, strict=True) if y > 4 / n
+        ),
+    }
 
+
+def draw_outlier(axis: Axes) -> Numbers:
+    """One sample far from Gaussian others, in several tests."""
     tests: dict[str, nn.Module] = {
         "Epps-Pulley": EppsPulley(),
         "Cramér-von Mises": CramerVonMises(),
@@ -118,27 +138,26 @@ def draw() -> Drawing:
     }
     z = torch.logspace(-1, 3, 81, dtype=torch.float64)
     others = torch.randn(127, dtype=torch.float64).expand(len(z), -1)
-    outlier: dict[str, Tensor] = {
-        name: 128 * sample_gradient(test, z, others).abs() for name, test in tests.items()
-    }
+    outlier = {name: 128 * sample_gradient(test, z, others).abs() for name, test in tests.items()}
     for colour, (name, y) in zip(COLOURS, outlier.items(), strict=False):
-        axes[3].loglog(z, y.clamp_min(1e-4), color=colour, label=name)
-    axes[3].set(ylim=(1e-3, 1e13), xlabel="z, the other 127 samples of N(0, 1)", ylabel="N · |∂/∂z|")
-    axes[3].set_title("one sample far out")
-    axes[3].legend(loc="upper left")
+        axis.loglog(z, y.clamp_min(1e-4), color=colour, label=name)
+    axis.set(ylim=(1e-3, 1e13), xlabel="z, the other 127 samples of N(0, 1)", ylabel="N · |∂/∂z|")
+    axis.set_title("one sample far out")
+    axis.legend(loc="upper left")
+    far = {f"N·|gradient| at z = 1000: {name}": float(y[-1]) for name, y in outlier.items()}
+    return far | {f"largest N·|gradient|, z to 1000: {name}": float(y.max()) for name, y in outlier.items()}
 
-    numbers: dict[str, Any] = {"sigma": sigmas, "N": N}
-    numbers |= {"worst N·|gradient|/σ² on a grid": gradients, "of random samples": random}
-    numbers |= {"worst N·|gradient|/σ², closed form": [supremum(s, N) / s**2 for s in sigmas]}
-    numbers |= {"C needed, on a grid": curvatures}
-    numbers |= {"C needed, closed form": [supremum_curvature(s, N) for s in sigmas]}
-    numbers |= {"sizes": sizes, "worst gradient of the printed statistic at σ = 1": by_size}
-    numbers |= {"the printed statistic breaks 4σ²/N from N": violated}
-    numbers |= {f"N·|gradient| at z = 1000: {name}": float(y[-1]) for name, y in outlier.items()}
-    numbers |= {f"largest N·|gradient|, z to 1000: {name}": float(y.max()) for name, y in outlier.items()}
-    far = {name: float(y[-1]) for name, y in outlier.items()}
+
+def caption(numbers: Numbers) -> str:
+    gradients, curvatures = numbers["worst N·|gradient|/σ² on a grid"], numbers["C needed, on a grid"]
+    sizes, by_size = numbers["sizes"], numbers["worst gradient of the printed statistic at σ = 1"]
+    violated = numbers["the printed statistic breaks 4σ²/N from N"]
+    vcreg, anderson, jarque, fourth = (
+        numbers[f"N·|gradient| at z = 1000: {name}"]
+        for name in ("VCReg", "Anderson-Darling", "extended Jarque-Bera", "(m₄ - 3)²")
+    )
     period = 2 * math.pi * 16 / 3
-    caption = (
+    return (
         "Theorem 4 bounds the derivatives of Epps-Pulley by one sample: the first by 4σ²/N, the second by "
         "C·√π·σ³/(2N), C unnamed. That holds for the statistic without its factor N and with w = "
         f"exp(-t²/σ²): the worst gradient found is {gradients[2]:.3f} σ²/N at σ = 1 and {gradients[3]:.3f} "
@@ -146,13 +165,18 @@ def draw() -> Drawing:
         f"(N-1)/N)·σ²/N, stays below 3.05 σ²/N. The curvature needs C = {curvatures[2]:.2f} and "
         f"{curvatures[3]:.2f}, never 2.90. With its printed factor N it does not hold: at σ = 1 the worst "
         f"gradient is {by_size[-1]:.2f} at N = {sizes[-1]} and beyond 4σ²/N from N = {violated}; the bound "
-        f"is then 4σ². Last panel: at z = 1000, N·|∂/∂z| is {far['VCReg']:.2g} for VCReg, "
-        f"{far['Anderson-Darling']:.2g} for Anderson-Darling, {far['extended Jarque-Bera']:.2g} for extended "
-        f"Jarque-Bera and {far['(m₄ - 3)²']:.2g} for a fourth moment, all growing; Epps-Pulley stays below "
-        f"{float(outlier['Epps-Pulley'].max()):.2f}, and with the default 17 knots up to 3 it has a period "
-        f"of {period:.1f} in z: a sample that far out counts as one at 0."
+        f"is then 4σ². Last panel: at z = 1000, N·|∂/∂z| is {vcreg:.2g} for VCReg, {anderson:.2g} for "
+        f"Anderson-Darling, {jarque:.2g} for extended Jarque-Bera and {fourth:.2g} for a fourth moment, all "
+        "growing; Epps-Pulley stays below "
+        f"{numbers['largest N·|gradient|, z to 1000: Epps-Pulley']:.2f}, and with the default 17 knots up to "
+        f"3 it has a period of {period:.1f} in z: a sample that far out counts as one at 0."
     )
-    return figure, numbers, caption
+
+
+def draw() -> Drawing:
+    figure, axes = panels(2, 2, width=10, height=3.1)
+    numbers = draw_bounds(axes[0], axes[1]) | draw_sizes(axes[2]) | draw_outlier(axes[3])
+    return figure, numbers, caption(numbers)
 
 
 if __name__ == "__main__":

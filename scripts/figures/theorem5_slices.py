@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 from _figure import COLOURS, Drawing, make, panels
+from matplotlib.axes import Axes
 from scipy.special import gammaln, lpmv
 
+Numbers = dict[str, Any]
 DEGREE = 24
 DEGREES = np.array([degree for degree in range(0, DEGREE + 1, 2) for _ in range(2 * degree + 1)])
+
+ALPHAS = [2.0, 3.0, 4.0]
+# Keys of numbers.
+OVER = "largest ratio of the worst error to the bound"
+NEEDED = "log10 of the M at which the bound is the norm, least"
 
 
 def harmonics(directions: np.ndarray) -> np.ndarray:
@@ -55,24 +62,26 @@ def spread_directions(M: int) -> np.ndarray:
     return np.stack([np.sqrt(1 - z**2) * np.cos(angle), np.sqrt(1 - z**2) * np.sin(angle), z], -1)
 
 
-def draw() -> Drawing:
-    figure, axes = panels(1, 3, width=11, height=3.5)
-    generator = np.random.default_rng(0)
-
+def draw_unseen(axis: Axes) -> None:
+    """A density that is not Gaussian, and slices in which it is."""
     grid = np.linspace(-3.5, 3.5, 201)
     x, y = np.meshgrid(grid, grid)
     wave = np.hypot(x, y) ** 4 * np.sin(4 * np.arctan2(y, x)) * np.exp(-(x**2 + y**2) / 2)
     density = np.exp(-(x**2 + y**2) / 2) * (1 + wave / wave.max())
-    axes[0].imshow(density, extent=(-3.5, 3.5, -3.5, 3.5), cmap="Blues", origin="lower")
+    axis.imshow(density, extent=(-3.5, 3.5, -3.5, 3.5), cmap="Blues", origin="lower")
     for angle in np.arange(4) * math.pi / 4:
         a, b = 3.4 * math.cos(angle), 3.4 * math.sin(angle)
-        axes[0].plot([-a, a], [-b, b], color=COLOURS[1], lw=1)
-    axes[0].set(title="not Gaussian: but these 4 slices are, exactly", xticks=[], yticks=[])
+        axis.plot([-a, a], [-b, b], color=COLOURS[1], lw=1)
+    axis.set(title="not Gaussian: but these 4 slices are, exactly", xticks=[], yticks=[])
 
-    sizes, alphas = [4, 8, 16, 32, 64, 96], [2.0, 3.0, 4.0]
-    numbers: dict[str, Any] = {"K": 3, "M": sizes}
+
+def draw_errors(axis: Axes) -> Numbers:
+    """The worst function that the directions do not see, beside the bound."""
+    generator = np.random.default_rng(0)
+    sizes = [4, 8, 16, 32, 64, 96]
+    numbers: Numbers = {"K": 3, "M": sizes}
     over: dict[str, float] = {}
-    for colour, alpha in zip(COLOURS, alphas, strict=False):
+    for colour, alpha in zip(COLOURS, ALPHAS, strict=False):
         bound = np.exp(log_constant(3, alpha)) * np.array(sizes, dtype=float) ** -alpha
         rows = {
             "spread": [worst_error(spread_directions(M), alpha) for M in sizes],
@@ -82,49 +91,59 @@ def draw() -> Drawing:
         rows["cone"] = [worst_error(cone[-M:], alpha) for M in sizes]
         for name, style in (("spread", "o-"), ("random", "s--")):
             label = f"α = {alpha:.0f}, {name}" if name == "spread" or alpha == 2 else None
-            axes[1].loglog(sizes, rows[name], style, color=colour, ms=4, lw=1, label=label)
-        axes[1].loglog(sizes, bound, color=colour, lw=2.5, alpha=0.3, label="bounds" if alpha == 2 else None)
+            axis.loglog(sizes, rows[name], style, color=colour, ms=4, lw=1, label=label)
+        axis.loglog(sizes, bound, color=colour, lw=2.5, alpha=0.3, label="bounds" if alpha == 2 else None)
         for name, row in rows.items():
             numbers[f"worst error, α = {alpha:.0f}, {name}"] = row
             over[name] = max(over.get(name, 0.0), float((np.array(row) / bound).max()))
         numbers[f"slope in M, α = {alpha:.0f}, spread"] = float(
             np.polyfit(np.log(sizes[1:]), np.log(rows["spread"][1:]), 1)[0]
         )
-    numbers |= {
-        f"largest ratio of the worst error to the bound, {name}": value for name, value in over.items()
-    }
-    axes[1].set(xlabel="M directions", title="K = 3: worst mean square, norm 1")
-    axes[1].legend()
+    axis.set(xlabel="M directions", title="K = 3: worst mean square, norm 1")
+    axis.legend()
+    return numbers | {f"{OVER}, {name}": value for name, value in over.items()}
 
+
+def draw_needed(axis: Axes) -> Numbers:
+    """How many directions the bound asks for before it says anything."""
+    numbers: Numbers = {}
     smoothness = np.logspace(0, 4, 200)
     for colour, K in zip(COLOURS, (3, 16, 64, 512), strict=False):
         needed = (K - 1) / (2 * smoothness) * log_constant(K, smoothness) / math.log(10)
         smooth = smoothness > (K - 1) / 2
-        axes[2].semilogx(smoothness, np.where(smooth, needed, np.nan), color=colour, label=f"K = {K}")
-        numbers[f"log10 of the M at which the bound is the norm, least, K = {K}"] = float(
-            needed[smooth].min()
-        )
-    axes[2].set(
+        axis.semilogx(smoothness, np.where(smooth, needed, np.nan), color=colour, label=f"K = {K}")
+        numbers[f"{NEEDED}, K = {K}"] = float(needed[smooth].min())
+    axis.set(
         xlabel="α, from (K-1)/2", yscale="log", ylabel="log₁₀ M", title="M at which the bound is the norm"
     )
-    axes[2].legend()
+    axis.legend()
+    return numbers
 
-    slopes = [numbers[f"slope in M, α = {alpha:.0f}, spread"] for alpha in alphas]
-    least = {K: numbers[f"log10 of the M at which the bound is the norm, least, K = {K}"] for K in (16, 512)}
-    caption = (
+
+def caption(numbers: Numbers) -> str:
+    slopes = [numbers[f"slope in M, α = {alpha:.0f}, spread"] for alpha in ALPHAS]
+    spread, random, cone = (numbers[f"{OVER}, {name}"] for name in ("spread", "random", "cone"))
+    least = {K: numbers[f"{NEEDED}, K = {K}"] for K in (16, 512)}
+    return (
         "Theorem 5 says that a distribution whose M slices are exactly Gaussian differs over all directions "
         "by at most C(K, α)·M^(-2α/(K-1)) times its squared Sobolev norm, so that M = O(K) directions do if "
         "α is large. Measured in K = 3, where the exponent is -α: the worst function that vanishes at M "
         f"spread directions falls with slopes {slopes[0]:.2f}, {slopes[1]:.2f} and {slopes[2]:.2f} for α = "
-        f"2, 3 and 4, and reaches {over['spread']:.2g} of the bound at most, for random directions "
-        f"{over['random']:.2g} of it. The bound says nothing on where the directions are and cannot hold for "
-        f"all: with M of them within 26° of one axis the worst function has {over['cone']:.2g} times the "
+        f"2, 3 and 4, and reaches {spread:.2g} of the bound at most, for random directions "
+        f"{random:.2g} of it. The bound says nothing on where the directions are and cannot hold for "
+        f"all: with M of them within 26° of one axis the worst function has {cone:.2g} times the "
         "bound. Values at directions say something only for α > (K-1)/2; there, with the printed constant, "
         f"the bound falls below the norm itself from M = 10^{least[16]:.1f} in K = 16 and "
         f"10^{least[512]:.0f} in K = 512 (α up to 10⁴; 2^(K-1) in the limit): the constant does not show "
         "that O(K) directions do."
     )
-    return figure, numbers, caption
+
+
+def draw() -> Drawing:
+    figure, axes = panels(1, 3, width=11, height=3.5)
+    draw_unseen(axes[0])
+    numbers = draw_errors(axes[1]) | draw_needed(axes[2])
+    return figure, numbers, caption(numbers)
 
 
 if __name__ == "__main__":
