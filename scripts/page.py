@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import images_table
 import numpy as np
 import results_tables
 import task_table
@@ -155,35 +154,6 @@ def images() -> str:
     return f"{said}\n\n{markdown(head, rows)}"
 
 
-def rivals() -> str:
-    """Losses on images side by side."""
-    runs = held(RESULTS / "images_table.json")["runs"]
-    # Those of the grid, which were probed in short, decided and are not shown.
-    given = {words: dict(w.split("=", 1) for w in words.split()) for words in runs if "probe." not in words}
-    minutes = max(float(options["train.minutes"]) for options in given.values())
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in images_table.RIVALS}
-    for words, options in given.items():
-        if float(options["train.minutes"]) == minutes:
-            found[options["model.objective"]].append(runs[words])
-    tens = {name: np.mean([images_table.ten_shots(run) for run in there]) for name, there in found.items()}
-    others = {name: ten for name, ten in tens.items() if name not in ("jepa", "supervised")}
-    best = max(others, key=others.__getitem__)
-    before = [run["rows"][images_table.UNTRAINED] for run in found["jepa"]]
-    wrong, at_first = (
-        100 - np.mean([row["linear"] for row in rows])
-        for rows in ([run["rows"]["trained"] for run in found["jepa"]], before)
-    )
-    gain = tens["jepa"] - np.mean([row["shots"]["10"]["mean"] for row in before])
-    apart = tens["jepa"] - others[best]
-    said = sentences(
-        f"{minutes:g} minutes a run; mean over the seeds, ±: Student's 95% interval. LeJEPA (`jepa`) makes",
-        f"{100 * (1 - wrong / at_first):.0f} % fewer errors than the untrained encoder by the linear probe,",
-        f"and has {gain:.1f} points more at 10 shots; the best self-supervised rival there, `{best}`,",
-        f"is {abs(apart):.1f} points {'behind' if apart >= 0 else 'ahead'}.",
-    )
-    return f"{images_table.table(found)}\n\n{said}"
-
-
 def selection() -> str:
     """Whether the loss ranks runs on images as a probe does."""
     found = ranking(held(RESULTS / "image_selection.json")["runs"])
@@ -254,7 +224,6 @@ TABLES: dict[str, Callable[[], str]] = {
         decoder,
         geometry,
         images,
-        rivals,
         selection,
         task_rules,
         tasks,

@@ -167,6 +167,7 @@ def test_the_table_is_tuned_resumed_and_printed(
         assert ["train.minutes=0.25" in words for words in own] == 5 * [True] + 2 * [False]
         assert all("train.learning_rate=1.5e-3" in words for words in own[5:])
     assert [line.split()[1] for line in rows[1:]] == ["raw", "untrained", *table.RIVALS]
+    assert "0.0 points more at 10 shots; the best self-supervised rival there" in "\n".join(printed())
     assert all(line.endswith("| 2 |") for line in rows[1:])
     for more in ((), ("--print",)):
         assert [line for line in printed(*more) if line.startswith("| ")] == rows
