@@ -25,7 +25,8 @@ FREQUENCY = 2 * np.pi * np.fft.fftfreq(POINTS, SIDE / POINTS)
 KAPPA = np.hypot(FREQUENCY[:, None], FREQUENCY[None, : POINTS // 2 + 1])
 
 RADII, SMALL = [0.15, 0.25, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0], 0.15
-Numbers, Curves = dict[str, Any], dict[str, dict[str, np.ndarray]]
+Numbers = dict[str, Any]
+Curves = dict[str, dict[str, np.ndarray]]  # by kind, then density
 # Keys of numbers.
 OVER_LEADING = "ISB over τ² and its power of r or h"
 ROUND = "k-NN, ISB of the task |z|², r = 0.6"

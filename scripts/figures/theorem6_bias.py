@@ -7,11 +7,12 @@ Without its factor N the statistic of N samples of P is on average
 the second term is the bias. It grows with the samples' scale, so its gradient draws samples together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from _figure import COLOURS, INK, QUIET, Drawing, make, panels
+from matplotlib.axes import Axes
 from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
@@ -19,6 +20,10 @@ from worldjepa.sigreg import EppsPulley
 
 Sampler = Callable[[tuple[int, int]], Tensor]
 Characteristic = Callable[[Tensor], Tensor]
+Numbers = dict[str, Any]
+
+SIZES, BATCHES = [4, 8, 16, 32, 64, 128, 256], 8192
+LARGEST = "largest distance from the formula, in standard errors"  # a key of numbers
 
 
 def gaussian(shape: tuple[int, int]) -> Tensor:
@@ -85,64 +90,81 @@ def measured_best_scale(N: int, repeats: int, debiased: bool) -> float:
     )
 
 
-def draw() -> Drawing:
-    sizes, repeats = [4, 8, 16, 32, 64, 128, 256], 8192
-    numbers: dict[str, Any] = {"N": sizes, "batches": repeats}
-    figure, axes = panels(1, 3, width=11, height=3.3)
+def draw_biases(axes: Sequence[Axes]) -> Numbers:
+    """N times the bias of the value and of the gradient, beside the formulas."""
+    numbers: Numbers = {"N": SIZES, "batches": BATCHES}
     largest = 0.0
     for colour, (name, (sampler, characteristic)) in zip(COLOURS, DISTRIBUTIONS.items(), strict=False):
         divergence, bias, divergence_slope, bias_slope = theory(characteristic)
         truth = torch.tensor([divergence, divergence_slope])[:, None]
         for debiased in (False, True):
-            rows = torch.stack([measure(sampler, N, repeats, debiased) for N in sizes], -1)  # (2, 2, sizes)
-            error = torch.tensor(sizes) * (rows[:, 0] - truth)
-            spread = torch.tensor(sizes) * rows[:, 1]
+            rows = torch.stack([measure(sampler, N, BATCHES, debiased) for N in SIZES], -1)  # (2, 2, sizes)
+            error = torch.tensor(SIZES) * (rows[:, 0] - truth)
+            spread = torch.tensor(SIZES) * rows[:, 1]
             expected = torch.tensor([0.0, 0.0] if debiased else [bias, bias_slope])[:, None]
             largest = max(largest, float(((error - expected).abs() / spread).max()))
             key = f"{name}, debiased" if debiased else name
             numbers[f"{key}: N × bias of the value"] = error[0].tolist()
             numbers[f"{key}: N × bias of the gradient"] = error[1].tolist()
-            for axis, y, e in zip(axes, error, 2 * spread, strict=False):
+            for axis, y, e in zip(axes, error, 2 * spread, strict=True):
                 marker = {"marker": "o", "mfc": "white"} if debiased else {"marker": "o"}
-                axis.errorbar(sizes, y, e, color=colour, ls="", ms=4, capsize=2, **marker)
+                axis.errorbar(SIZES, y, e, color=colour, ls="", ms=4, capsize=2, **marker)
         axes[0].axhline(bias, color=colour, lw=1, label=f"{name}: {bias:.3f}")
         axes[1].axhline(bias_slope, color=colour, lw=1, label=f"{name}: {bias_slope:.3f}")
         numbers[f"{name}: formula, N × bias of the value"] = bias
         numbers[f"{name}: formula, N × bias of the gradient"] = bias_slope
-    numbers["largest distance from the formula, in standard errors"] = largest
-    for axis, title in zip(axes, ("N × bias of the value", "N × bias of ∂/∂scale"), strict=False):
+    for axis, title in zip(axes, ("N × bias of the value", "N × bias of ∂/∂scale"), strict=True):
         axis.axhline(0, color=QUIET, lw=1, zorder=0)
         axis.set_xscale("log", base=2)
         axis.set(title=title, xlabel="N", ylim=(-0.6, 2.2))
         axis.legend(title="formula (full: as printed, open: debiased)", loc="upper right", title_fontsize=8)
+    return numbers | {LARGEST: largest}
 
-    shrunk = sizes[1:-1]
-    formula = [best_scale(N) for N in shrunk]
+
+def draw_scales(axis: Axes) -> Numbers:
+    """What the bias costs: how far it draws Gaussian samples together."""
+    sizes = SIZES[1:-1]
+    formula = [best_scale(N) for N in sizes]
     biased, unbiased = (
-        [measured_best_scale(N, 2**17 // N, debiased) for N in shrunk] for debiased in (False, True)
+        [measured_best_scale(N, 2**17 // N, debiased) for N in sizes] for debiased in (False, True)
     )
-    numbers |= {"N of the scales": shrunk, "scale at the minimum: formula": formula}
-    numbers |= {"scale at the minimum: measured": biased, "scale at the minimum, debiased": unbiased}
-    axes[2].axhline(1, color=QUIET, lw=1)
-    axes[2].plot(shrunk, formula, color=INK, lw=1, label="formula")
-    axes[2].plot(shrunk, biased, "o", color=INK, ms=4, label="as printed")
-    axes[2].plot(shrunk, unbiased, "o", color=INK, mfc="white", ms=4, label="debiased")
-    axes[2].set_xscale("log", base=2)
-    axes[2].set(title="scale of Gaussian samples at the minimum", xlabel="N")
-    axes[2].legend(loc="lower right")
-    at = shrunk.index(16)
-    caption = (
+    axis.axhline(1, color=QUIET, lw=1)
+    axis.plot(sizes, formula, color=INK, lw=1, label="formula")
+    axis.plot(sizes, biased, "o", color=INK, ms=4, label="as printed")
+    axis.plot(sizes, unbiased, "o", color=INK, mfc="white", ms=4, label="debiased")
+    axis.set_xscale("log", base=2)
+    axis.set(title="scale of Gaussian samples at the minimum", xlabel="N")
+    axis.legend(loc="lower right")
+    return {
+        "N of the scales": sizes,
+        "scale at the minimum: formula": formula,
+        "scale at the minimum: measured": biased,
+        "scale at the minimum, debiased": unbiased,
+    }
+
+
+def caption(numbers: Numbers) -> str:
+    formula, biased, unbiased = (
+        dict(zip(numbers["N of the scales"], numbers[f"scale at the minimum{which}"], strict=True))
+        for which in (": formula", ": measured", ", debiased")
+    )
+    return (
         "Theorem 6 says that Epps-Pulley, and so its gradient, has a bias of (1/N) ∫ w (1 - |φ_P|²) dt, and "
         "that it was found no concern down to N = 16. That is the bias of the statistic without its factor "
-        f"N. Measured over {repeats} batches each (bars: two standard errors): values and gradients lie on "
-        f"the formula, and the debiased statistic's on 0, within {largest:.1f} standard errors at most in "
-        f"{len(sizes) * 12} comparisons. What it costs: the average is least where Gaussian samples have the "
-        f"standard deviation {biased[at]:.3f} at N = 16 (formula {formula[at]:.3f}) and {biased[-1]:.3f} at "
-        f"N = 128 (formula {formula[-1]:.3f}), not 1; debiased {unbiased[at]:.3f} and {unbiased[-1]:.3f}. "
-        "With the printed factor N the bias is a constant, ∫ w (1 - |φ_P|²) dt, that no N removes, beside a "
-        "divergence that grows with N."
+        f"N. Measured over {BATCHES} batches each (bars: two standard errors): values and gradients lie on "
+        f"the formula, and the debiased statistic's on 0, within {numbers[LARGEST]:.1f} standard errors at "
+        f"most in {len(SIZES) * 12} comparisons. What it costs: the average is least where Gaussian samples "
+        f"have the standard deviation {biased[16]:.3f} at N = 16 (formula {formula[16]:.3f}) and "
+        f"{biased[128]:.3f} at N = 128 (formula {formula[128]:.3f}), not 1; debiased {unbiased[16]:.3f} and "
+        f"{unbiased[128]:.3f}. With the printed factor N the bias is a constant, ∫ w (1 - |φ_P|²) dt, that "
+        "no N removes, beside a divergence that grows with N."
     )
-    return figure, numbers, caption
+
+
+def draw() -> Drawing:
+    figure, axes = panels(1, 3, width=11, height=3.3)
+    numbers = draw_biases(axes[:2]) | draw_scales(axes[2])
+    return figure, numbers, caption(numbers)
 
 
 if __name__ == "__main__":
