@@ -171,6 +171,7 @@ def test_where_nothing_may_be_written(locked: Path) -> None:
     assert contents(locked) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="permissions of Linux")
 @pytest.mark.parametrize("locked", ["data"], indirect=True)
 def test_where_the_data_may_only_be_read(locked: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v3 as imageio
+import imageio_ffmpeg
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import Summary
@@ -87,9 +88,11 @@ def _write_mp4(pictures: np.ndarray, path: Path, fps: int) -> None:
     """Raises OSError where not all of it can be written: ffmpeg may stop half-way and say nothing."""
     try:
         imageio.imwrite(path, pictures, fps=fps, codec="libx264", macro_block_size=2, plugin="FFMPEG")
-        imageio.immeta(path, plugin="FFMPEG")
-    except OSError:
-        raise OSError(errno.EIO, "ffmpeg can't write all of it; is the disk full?") from None
+        written, _ = imageio_ffmpeg.count_frames_and_secs(path)
+    except (OSError, RuntimeError):
+        written = 0
+    if written < len(pictures):
+        raise OSError(errno.EIO, "ffmpeg can't write all of it; is the disk full?")
 
 
 def gif_bytes(pictures: Sequence[np.ndarray], fps: int) -> bytes:
