@@ -89,6 +89,8 @@ def test_the_nearest_are_those_of_the_smallest_angle() -> None:
 @pytest.mark.parametrize("kind", ["pca", "tsne"])
 def test_a_map_keeps_classes_apart(kind: str) -> None:
     x, y = clouds(120, 0.1)
+    for count in (1, 2, 3):
+        assert flat_map(x[:count], kind, 0).shape == (count, 2)
     points = flat_map(x, kind, 0)
     assert points.shape == (120, 2)
     centres = np.stack([points[y == c].mean(0) for c in range(4)])

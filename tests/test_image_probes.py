@@ -144,6 +144,15 @@ def test_the_untrained_model_is_that_of_the_seed_with_batch_statistics() -> None
     features = torch.from_numpy(embed(found, images, np.arange(200), ""))
     assert found.training is False
     assert not torch.allclose(features[:50], fresh.eval().features(images.batch(np.arange(50))["pixels"]))
+    # Nothing of the mean 0 that it was made with is left in the statistics: of the first one they are those
+    # of its inputs.
+    sums: list[torch.Tensor] = []
+    stem = fresh.encoder.backbone.stem
+    stem[0].register_forward_hook(lambda _, __, y: sums.append(y.mean((0, 2, 3))))
+    with torch.no_grad():
+        fresh.features(images.batch(np.arange(200))["pixels"])
+    mine = found.encoder.backbone.stem[1].running_mean
+    torch.testing.assert_close(mine, sums[0], rtol=0.05, atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,27 @@ def test_a_second_call_prints_what_the_first_left(
     assert {p: p.stat().st_mtime_ns for p in files} == files
 
 
+@pytest.mark.parametrize("verb", ["surprise", "geometry", "probe"])
+def test_on_other_data_the_result_is_another(verb: str, run: Run) -> None:
+    """Held-out episodes of another collection; not what the first call left."""
+    assert main([verb, "runs/smoke"]) == 0
+    first = result(verb)
+    assert first["data_path"] == "data/smoke"
+    assert main(["collect", "smoke", "data.path=data/other", "collect.seed=1"]) == 0
+    assert main([verb, "runs/smoke", "data.path=data/other"]) == 0
+    other = result(verb)
+    assert other["data_path"] == "data/other"
+    assert {**other, "data_path": "data/smoke"} != first
+
+
+def test_a_film_that_a_killed_call_left_out_is_made(run: Run) -> None:
+    assert main(["decode", "runs/smoke"]) == 0
+    film = run.evaluation / "decode.gif"
+    film.unlink()
+    assert main(["decode", "runs/smoke"]) == 0
+    assert film.stat().st_size > 0
+
+
 def test_surprise_tells_of_every_condition(run: Run) -> None:
     assert main(["surprise", "runs/smoke", "surprise.episodes=4"]) == 0
     found = result("surprise")

@@ -17,6 +17,7 @@ import torch
 from test_lewm_weights import SMALL, published
 
 from worldjepa.cli import VERBS, main
+from worldjepa.data.workplace import MADE
 
 # What each verb is to do, in a folder with data/smoke, its run runs/smoke and published weights.
 WORK = {
@@ -89,6 +90,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes()
         for path in files
         if not path.name.startswith("events.out.")
+        # Removed a minute later: it may be another's, who has no lock yet.
+        and not path.parent.name.startswith(MADE)
         and not (path.parent.parent.name == "runs" and path.name in BEGUN)
     }
 

@@ -81,7 +81,11 @@ def on_device(
     pinned = device.type == "cuda"
     if gains(config, "prefetch", device):
         batches = ahead(
-            {name: value.pin_memory() if pinned else value for name, value in batch.items()}
+            # Views of images are computed on the device: only what lies in the CPU's memory can be pinned.
+            {
+                name: value.pin_memory() if pinned and value.device.type == "cpu" else value
+                for name, value in batch.items()
+            }
             for batch in batches
         )
     return (

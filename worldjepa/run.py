@@ -1,5 +1,6 @@
 """A run folder, which is all that using a run needs: configuration, metrics, checkpoints, evaluation."""
 
+import dataclasses
 import io
 import json
 import os
@@ -30,7 +31,7 @@ from .world_model import WorldModel
 FREE_OPTIONS = (
     "name", "run", "checkpoint", "collect.", "store.", "plan.", "probe.", "surprise.", "decode.", "geometry.",
     "convert.", "export.", "monitor.", "env.protocol", "data.path", "images.root", "train.log_every",
-    "train.evaluate", "train.checkpoint", "train.best", "train.device", "train.threads", "train.prefetch",
+    "train.evaluate", "train.checkpoint", "train.device", "train.threads", "train.prefetch",
     "train.keep", "train.compile", "train.fused", "train.channels_last", "train.recompute", "train.profile",
 )  # fmt: skip
 
@@ -262,6 +263,19 @@ class Run:
             return None
         same = isinstance(values, dict) and all(values.get(key) == value for key, value in about.items())
         return values if same else None
+
+    def about(self, config: Config, options: Any) -> dict[str, Any]:
+        """What the result of an evaluation says of itself: where any of it is another, it is made anew.
+
+        Args:
+            config: of the command. options: its part of it, a dataclass.
+        """
+        data = config.images.data if self.config.mode == "images" else config.data.path
+        return {
+            "options": dataclasses.asdict(options),
+            "data_path": data,
+            "checkpoint": self.chosen_step(),
+        }
 
     def write_json(self, name: str, values: Any) -> Path:
         """evaluation/`name`.json, whole or not at all."""

@@ -36,20 +36,23 @@ from .train import open_store, require_actions
 def run(config: Config) -> int:
     target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
-    step = target.chosen_step()
-    about = {"options": dataclasses.asdict(config.decode), "checkpoint": step}
+    about = target.about(config, config.decode)
     results = target.result("decode", about)
     path = target.evaluation / "decode.json"
+    films = [path.with_suffix(".mp4"), path.with_suffix(".gif")]
     if results is None:
-        results, films = _evaluate(config, target, device)
+        results, arrays = _evaluate(config, target, device)
         results = about | results
-        write_arrays(path.with_suffix(".npz"), films)
+        write_arrays(path.with_suffix(".npz"), arrays)
         target.write_json("decode", results)
-        _to_tensorboard(target, results, decode_figure(path), decode_film(path)[1], step)
+        _to_tensorboard(target, results, decode_figure(path), decode_film(path)[1], about["checkpoint"])
     with told_from(path):
         print(decode_table(results))
         print(path, path.with_name("decoder.safetensors"), decode_figure(path), sep="\n")
-    print(path.with_suffix(".mp4"), path.with_suffix(".gif"), sep="\n")
+        # A call that was killed may have left the arrays alone.
+        if not all(film.exists() for film in films):
+            decode_film(path)
+    print(*films, sep="\n")
     return 0
 
 
@@ -98,7 +101,7 @@ def _decoder(
 ) -> LatentDecoder:
     """From the run folder, if one was trained on this checkpoint with these options; else trained now."""
     path: Path = target.evaluation / "decoder.safetensors"
-    about = {"options": learning(config.decode), "checkpoint": target.chosen_step()}
+    about = target.about(config, config.decode) | {"options": learning(config.decode)}
     empty = LatentDecoder(model.latent, model.image_size, config.decode.width)
     found = load_decoder(path, about, empty)
     if found is not None:

@@ -1,6 +1,5 @@
 """`worldjepa geometry`: the shape of a trained model's latents, and TensorBoard's projector of them."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +40,7 @@ class Looked(NamedTuple):
 def run(config: Config) -> int:
     target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
-    about = {"options": dataclasses.asdict(config.geometry), "checkpoint": target.chosen_step()}
+    about = target.about(config, config.geometry)
     if target.result("geometry", about) is None:
         look = _images if target.config.mode == "images" else _episodes
         _write(config, target, about, look(config, target, device))

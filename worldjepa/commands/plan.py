@@ -40,18 +40,18 @@ def _plan(config: Config) -> int:
     device = choose_device(config.train)
     model = target.load_world_model(device)
     precision = prepare(model, config, device)
-    about = {
-        "options": dataclasses.asdict(config.plan) | {"protocol": config.env.protocol},
-        "precision": str(precision).removeprefix("torch."),
-        "checkpoint": target.chosen_step(),
-    }
+    about = target.about(config, config.plan)
+    about["options"]["protocol"] = config.env.protocol
+    about["precision"] = str(precision).removeprefix("torch.")
     name = file_name(config.plan)
     results = target.result(name, about)
     if results is None:
         results = {**about, **_evaluate(config, target, model, device)}
         if rank() == 0:
-            target.write_json(name, results)
+            # The JSON comes last: where it is there, all is.
+            target.evaluation.mkdir(parents=True, exist_ok=True)
             write_text(target.evaluation / f"{name}.csv", _csv(results["episodes"]))
+            target.write_json(name, results)
     if rank() > 0:
         return 0
     with told_from(path := target.evaluation / f"{name}.json"):

@@ -1,6 +1,5 @@
 """`worldjepa probe`: what is read from the frozen latents, or features, of a trained model."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def run(config: Config) -> int:
     target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
     images = target.config.mode == "images"
-    about = {"options": dataclasses.asdict(config.probe), "checkpoint": target.chosen_step()}
+    about = target.about(config, config.probe)
     results = target.result("probe", about)
     if results is None:
         evaluate = _evaluate_images if images else _evaluate

@@ -1,6 +1,5 @@
 """`worldjepa surprise`: whether a trained model is surprised by what can not happen, and by what can."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,14 @@ SHOWN = 2, 6
 def run(config: Config) -> int:
     target = Run(config.run, config.checkpoint, config.data.path)
     device = choose_device(config.train)
-    step = target.chosen_step()
-    about = {"options": dataclasses.asdict(config.surprise), "checkpoint": step}
+    about = target.about(config, config.surprise)
     results = target.result("surprise", about)
     if results is None:
         results, arrays = _evaluate(config, target, device)
         results = about | results
         write_arrays(target.evaluation / "surprise.npz", arrays)
         path = target.write_json("surprise", results)
-        _to_tensorboard(target, results, surprise_figure(path), step)
+        _to_tensorboard(target, results, surprise_figure(path), about["checkpoint"])
     path = target.evaluation / "surprise.json"
     with told_from(path):
         print(surprise_table(results))

@@ -5,12 +5,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
 
-LIVE, LOCK = ".collect-", "lock"
+LIVE, MADE, LOCK = ".collect-", ".making-", "lock"
+# For so long a folder that is being made has no lock yet.
+SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -47,15 +50,19 @@ def workplace(folder: Path, option: str = "") -> Iterator[Path]:
 
 def _make(folder: Path) -> tuple[Path, int]:
     # Under a name that nobody looks for, until it is locked.
-    made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    made = Path(tempfile.mkdtemp(prefix=MADE, dir=folder))
     lock = os.open(made / LOCK, os.O_CREAT | os.O_RDWR)
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX)
-    return made.rename(folder / (LIVE + made.name.removeprefix(".making-"))), lock
+    return made.rename(folder / (LIVE + made.name.removeprefix(MADE))), lock
 
 
 def remove_left_overs(folder: Path) -> None:
     """Remove the folders of collections that are dead."""
+    for place in folder.glob(f"{MADE}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - place.stat().st_mtime > SECONDS:
+                shutil.rmtree(place, ignore_errors=True)
     for place in folder.glob(f"{LIVE}*"):
         # A lock that is held, or no locks at all: not ours to judge.
         with contextlib.suppress(OSError), open(place / LOCK, "rb+") as lock:

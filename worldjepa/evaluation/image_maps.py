@@ -6,6 +6,7 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 from ..data.images import Images
+from .cloud import plane
 
 QUERIES, FOUND, MAPPED = 10, 8, 2000
 
@@ -23,8 +24,11 @@ def flat_map(features: np.ndarray, kind: str, seed: int) -> np.ndarray:
     """Features (n, F) in the plane, (n, 2) float32, by their two principal components ("pca") or by t-SNE
     of up to fifty ("tsne"; van der Maaten and Hinton, JMLR 9, 2008), whose distances mean little."""
     standardised = StandardScaler().fit_transform(features)
-    if kind == "pca":
-        return PCA(2, random_state=seed).fit_transform(standardised).astype(np.float32)
+    if len(features) < 2:
+        return np.zeros((len(features), 2), np.float32)
+    # t-SNE has no neighbours among so few.
+    if kind == "pca" or min(standardised.shape) < 4:
+        return plane(standardised).astype(np.float32)
     components = min(50, *standardised.shape)
     reduced = PCA(components, random_state=seed).fit_transform(standardised)
     perplexity = min(30.0, (len(features) - 1) / 3)

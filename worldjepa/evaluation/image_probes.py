@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..image_baselines import build_image_model
 from ..image_jepa import ImageJEPA
 from .few_shot import few_shot
+from .untrained import await_statistics
 
 BATCH = 256
 # The row of the images themselves.
@@ -113,8 +114,10 @@ def linear_predictions(
 def untrained(config: Config, images: Images, device: torch.device) -> ImageJEPA:
     """The model before its first step, in evaluation mode, but for its encoder's BatchNorms: they take their
     statistics from training images, as those of a trained encoder have."""
-    torch.manual_seed(config.train.seed)
-    model = build_image_model(config, images.num_classes).to(device).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        model = build_image_model(config, images.num_classes).to(device)
+    await_statistics(model)
     order = np.random.default_rng(config.train.seed).permutation(len(images))
     for part in np.array_split(order[: 16 * BATCH], 16):
         # A BatchNorm needs two.

@@ -14,6 +14,7 @@ from ..data.shards import Store
 from ..data.windows import Windows
 from ..world_baselines import build_world_model
 from ..world_model import WorldModel
+from .untrained import await_statistics
 
 BATCH = 128
 # Pixels are averaged down to this side before PCA, which reads so many frames.
@@ -60,11 +61,7 @@ def untrained(config: Config, frames: Windows, order: np.ndarray, device: torch.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         model = build_world_model(config, frames.store.action_dim).to(device)
-    model.eval()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            # The plain mean over all batches.
-            module.training, module.momentum = True, None
+    await_statistics(model)
     for part in np.array_split(order, max(1, len(order) // BATCH)):
         # A BatchNorm needs two.
         if len(part) > 1:
