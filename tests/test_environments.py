@@ -170,6 +170,7 @@ def test_what_bounded_actions_are(space: gymnasium.Space, good: bool):
             "no_such_module:Env-v0",
             "No module named 'no_such_module'; is it installed, or its folder in PYTHON",
         ),
+        ("./counting_env:Counting-v0", "Counting-v0"),
         ("counting_env:Counting-v9", "Counting"),
         ("own_envs:Blind-v0", r"shows Dict\(.*\), not pictures, .* has no rgb_array"),
     ],

@@ -26,7 +26,7 @@ WORK = {
     "data info": "data info smoke",
     "data merge to a file": "data merge smoke store.to=merged.h5",
     "data merge to a folder": "data merge smoke store.to=merged",
-    "data split": "data split smoke store.to=part store.share=0.5",
+    "data split": "data split smoke store.to=part",
     "data convert": "data convert smoke store.to=converted.h5",
     "train": "train smoke run=runs/new train.evaluate_goals=0",
     "plan": "plan runs/smoke plan.rival_steps=0",

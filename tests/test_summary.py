@@ -9,6 +9,7 @@ from test_rewrite import EPISODES, LENGTHS, ORIGIN
 
 from worldjepa.data.shards import Store, shard_path, write_shard
 from worldjepa.data.summary import BINS, cover, summary
+from worldjepa.errors import UserError
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def test_actions_that_lead_to_a_frame(store: Store) -> None:
     found = summary(store)["action"]
     for name in ("mean", "std", "min", "max"):
         np.testing.assert_allclose(found[name], getattr(actions, name)(0))
+
+
+def test_data_without_an_action_that_leads_anywhere(tmp_path: Path) -> None:
+    write_shard(shard_path(tmp_path, 0), [{n: v[:1] for n, v in EPISODES[0].items()}], {})
+    with pytest.raises(UserError, match="no frame but an episode's last has an action"):
+        summary(Store(tmp_path))
 
 
 def test_a_column_that_only_one_shard_has(store: Store) -> None:

@@ -1,10 +1,10 @@
 """A run folder, which is all that using a run needs: configuration, metrics, checkpoints, evaluation."""
 
-import dataclasses
 import io
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -265,17 +265,9 @@ class Run:
         return values if same else None
 
     def about(self, config: Config, options: Any) -> dict[str, Any]:
-        """What the result of an evaluation says of itself: where any of it is another, it is made anew.
-
-        Args:
-            config: of the command. options: its part of it, a dataclass.
-        """
+        """What a command's result says of itself, `options` its part of `config`; of others it is another."""
         data = config.images.data if self.config.mode == "images" else config.data.path
-        return {
-            "options": dataclasses.asdict(options),
-            "data_path": data,
-            "checkpoint": self.chosen_step(),
-        }
+        return {"options": asdict(options), "data_path": data, "checkpoint": self.chosen_step()}
 
     def write_json(self, name: str, values: Any) -> Path:
         """evaluation/`name`.json, whole or not at all."""

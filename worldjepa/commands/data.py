@@ -120,6 +120,8 @@ def convert(config: Config) -> int:
         store = Store(source)
         episodes = episodes_of(store, range(len(store.lengths)), common_columns([store]))
         total, origin = len(store.lengths), joint_origin([store])
+    if not total:
+        raise UserError(f"{source}: holds no episode")
     with _progress(episodes, total) as shown:
         if target.suffix == ".h5":
             write_file(target, shown, None, None, config.store.compression)

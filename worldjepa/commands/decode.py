@@ -49,8 +49,9 @@ def run(config: Config) -> int:
     with told_from(path):
         print(decode_table(results))
         print(path, path.with_name("decoder.safetensors"), decode_figure(path), sep="\n")
-        # A call that was killed may have left the arrays alone.
-        if not all(film.exists() for film in films):
+        # A call that was killed may have left the arrays alone, or the films of those before them.
+        made = path.stat().st_mtime_ns
+        if not all(film.exists() and film.stat().st_mtime_ns >= made for film in films):
             decode_film(path)
     print(*films, sep="\n")
     return 0

@@ -88,7 +88,7 @@ def _draws(name: str) -> bool:
             importlib.import_module(module)
         point = gymnasium.spec(registered).entry_point
         creator = load_env_creator(point) if isinstance(point, str) else point
-    except (gymnasium.error.Error, ImportError, AttributeError, ValueError) as error:
+    except (gymnasium.error.Error, ImportError, AttributeError, TypeError, ValueError) as error:
         raise _no_such(name, error) from None
     return "rgb_array" in (getattr(creator, "metadata", None) or {}).get("render_modes", ())
 

@@ -28,7 +28,8 @@ Episode = dict[str, np.ndarray]
 @contextmanager
 def new_paths(*targets: Path) -> Iterator[list[Path]]:
     """Temporary paths beside the targets, in one folder, for files or folders that get the targets' names,
-    all together, once all are whole. What a killed process left, the next one that writes there removes.
+    once all are whole (a kill between two of these renames leaves the first target alone). What else a killed
+    process left, the next one that writes there removes.
 
     Raises:
         UserError: a target is there already, or can't be written.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from .columns import Column
 from .shards import PER_EPISODE, Shard, Store
 
@@ -29,6 +30,8 @@ def summary(store: Store, coordinates: Coordinates | None = None) -> dict[str, A
     names = [name for name in first.columns if store.has(name)]
     actions = np.concatenate([_leading(shard, "action") for shard in store.shards]).astype(np.float64)
     actions = actions[np.isfinite(actions).all(1)]
+    if not len(actions):
+        raise UserError(f"{store.path}: no frame but an episode's last has an action of finite numbers")
     return {
         "path": str(store.path),
         "files": len(store.shards),
