@@ -13,6 +13,10 @@ def ranking(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
     Args:
         runs: by their words (`image_runs.ImageRuns`), model.sigreg.weight=λ among them.
+
+    Returns:
+        "alpha" and "spearman" (61,) each; the latter at 0, at 0.4 and at its best; "lambda", "loss" and
+        "accuracy" (%), of each of the "runs".
     """
     rows = []
     for words, found in runs.items():

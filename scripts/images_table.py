@@ -6,7 +6,8 @@
 
 Of each loss the learning rate and its one own weight are tuned on the same small grid, three values of each
 with the other at its default, at one seed, in runs of a quarter of the minutes; the best 10-shot probe
-decides. results/images_table.json remembers every run: a table that was killed goes on.
+decides, on the test images that the table shows, which flatters every loss alike but not the encoder
+untrained. results/images_table.json remembers every run: a table that was killed goes on.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """Commands where the disk is full, the folder is taken, the terminal is narrow, or there is none."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from barred import full_disk
 
 from worldjepa.cli import VERBS, main
 from worldjepa.exclusive import exclusive
@@ -47,13 +47,8 @@ def test_a_second_training_is_kept_out_of_a_run_folder(
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     run: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # To who writes it, a file that may grow no more is on a full disk.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
-    try:
+    with full_disk(30_000):
         assert main(words) == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err.replace("\r", "\n").splitlines()
     (line,) = [line for line in said if line.startswith("worldjepa: ")]
     assert "00000002" in line

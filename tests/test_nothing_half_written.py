@@ -2,18 +2,16 @@
 
 import itertools
 import json
-import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from barred import bound, full_disk, read_only
 from test_lewm_weights import SMALL, published
 
 from worldjepa.cli import VERBS, main
@@ -96,17 +94,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """To who writes it, a file that may grow no more is on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def complaint(error: str) -> str:
     """The one line that begins with our name; a progress bar may stand before it."""
     assert "Traceback" not in error
@@ -128,35 +115,16 @@ def test_a_full_disk(work: str, size: int, place: Path, capsys: pytest.CaptureFi
     assert main(words) == 0, capsys.readouterr().err
 
 
-def closed(folder: Path) -> list[Path]:
-    """Nobody may write anything in it any more."""
-    paths = [folder, *folder.rglob("*")]
-    for path in paths:
-        path.chmod(path.stat().st_mode & ~0o222)
-    return paths
-
-
 @pytest.fixture
 def locked(request: pytest.FixtureRequest, place: Path) -> Iterator[Path]:
-    """The place, with a folder of it that may only be read."""
-    folder = place / request.param
-    paths = closed(folder)
-    yield folder
-    for path in paths:
-        path.chmod(path.stat().st_mode | 0o200)
+    """The place, or a folder in it, that may only be read."""
+    with read_only(place / request.param) as folder:
+        yield folder
 
 
 def several(lines: list[str]) -> list[tuple[int, str, str]]:
-    """Commands to whom the permissions of files apply, as they do not to root."""
-    prefix = []
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root without setpriv")
-        prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
-    words = json.dumps([line.split() for line in lines])
-    done = subprocess.run(
-        [*prefix, sys.executable, "-c", SEVERAL, words], capture_output=True, text=True, check=False
-    )
+    """What commands end with and say to somebody whom permissions bar."""
+    done = bound("-c", SEVERAL, json.dumps([line.split() for line in lines]))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -31,12 +31,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """UTF-8, whole or not at all. Raises OSError."""
     with whole(path) as temporary:
         temporary.write_text(text, "utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """NumPy's .npz, compressed; its folder is made where it is missing."""
+    """NumPy's .npz, compressed, whole or not at all; its folder is made if missing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

@@ -13,6 +13,9 @@ import h5py
 def new_hdf5(path: Path, libver: str | tuple[str, str]) -> Iterator[h5py.File]:
     """An HDF5 file, to be written from the beginning.
 
+    Args:
+        libver: of h5py.File, the format's version or its bounds.
+
     Raises:
         OSError: the disk is full, or what else the operating system says.
     """
