@@ -113,6 +113,11 @@ class ImagesConfig:
         "rollouts (a folder of HDF5 shards, or one file)",
     )
     root: str = option("data", "folder that torchvision's data sets lie in; nothing is downloaded")
+    test: str = option(
+        "own",
+        "what evaluations judge on: own, the data set's test images where it has some; held_out, to tune by: "
+        "of its training images a share data.held_out, which training leaves out",
+    )
     size: int = option(0, "images are brought to this side before views are cut, pixels; 0: as they are")
     global_views: int = option(2, "large crops of an image; their mean is what every view predicts")
     local_views: int = option(6, "small crops of an image; 0: none")

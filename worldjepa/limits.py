@@ -139,6 +139,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "train.compile train.fused train.channels_last train.prefetch",
     ),
     ("relative or learnt", ("relative", "learnt").__contains__, "model.predictor.positions"),
+    ("own or held_out", ("own", "held_out").__contains__, "images.test"),
     ("mean or mean_std", ("mean", "mean_std").__contains__, "model.encoder.pooling"),
     ("one of " + ", ".join(PROTOCOLS), PROTOCOLS.__contains__, "plan.protocol"),
     ("one of " + ", ".join(COSTS), COSTS.__contains__, "plan.cost"),

@@ -266,7 +266,8 @@ class Run:
 
     def about(self, config: Config, options: Any) -> dict[str, Any]:
         """What a command's result says of itself, `options` its part of `config`; of others it is another."""
-        data = config.images.data if self.config.mode == "images" else config.data.path
+        images = config.images
+        data = f"{images.data} ({images.test})" if self.config.mode == "images" else config.data.path
         return {"options": asdict(options), "data_path": data, "checkpoint": self.chosen_step()}
 
     def write_json(self, name: str, values: Any) -> Path:

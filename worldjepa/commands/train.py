@@ -130,9 +130,14 @@ def _image_job(config: Config) -> Job:
 
 
 def open_images(config: Config) -> tuple[Images, Images]:
-    """Training and held-out images."""
+    """Training images, and those that `images.test` names."""
     options, data = config.images, config.data
-    return load_images(options.data, options.root, options.size, data.held_out, data.split_seed)
+    split = data.held_out, data.split_seed
+    train, test = load_images(options.data, options.root, options.size, *split)
+    if options.test == "own":
+        return train, test
+    kept, others = (train.part(numbers) for numbers in split_episodes(len(train), *split))
+    return kept, others
 
 
 def open_store(config: Config) -> Store:

@@ -61,6 +61,11 @@ class Images:
         batch = {"pixels": torch.from_numpy(np.ascontiguousarray(self._read(indices)))}
         return batch if self.labels is None else {**batch, "label": torch.from_numpy(self.labels[indices])}
 
+    def part(self, numbers: np.ndarray) -> "Images":
+        """Those with these numbers (n,), which are counted from 0 then."""
+        labels = None if self.labels is None else self.labels[numbers]
+        return Images(self.source, lambda i: self._read(numbers[i]), len(numbers), labels, self.classes)
+
     @property
     def num_classes(self) -> int:
         """0 where nobody knows."""
