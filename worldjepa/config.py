@@ -261,6 +261,7 @@ class ProbeConfig:
     shots: str = option("1,2,5,10,100", "images: labelled images of each class for probes on a few of them")
     draws: int = option(5, "images: how often those are drawn, for the interval")
     map: str = option("tsne", "images: how features are drawn in the plane, tsne or pca")
+    baselines: bool = option(True, "images: raw pixels and the encoder untrained beside the trained one")
     fine_tune_epochs: int = option(0, "images: epochs of training on all labels, encoder too; 0: none")
     fine_tune_rate: float = option(1e-3, "images: AdamW's learning rate for that")
 

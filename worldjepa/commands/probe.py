@@ -59,8 +59,11 @@ def _image_scalars(results: dict[str, Any]) -> dict[str, float]:
 def _evaluate_images(config: Config, target: Run, device: torch.device) -> dict[str, Any]:
     train, test = open_images(config)
     options, model = config.probe, target.load_image_model(device)
-    models = {"trained": model, "untrained": untrained(target.config, train, device)}
-    features = read_features(models, train, test, options.train_frames, options.test_frames, options.seed)
+    models = {"trained": model}
+    if options.baselines:
+        models["untrained"] = untrained(target.config, train, device)
+    most = options.train_frames, options.test_frames
+    features = read_features(models, train, test, *most, options.seed, raw=options.baselines)
     results = probe_images(features, counts(options.shots), options.draws, options.ridge, options.seed)
     if options.fine_tune_epochs:
         precision = choose_precision(config.train, device)

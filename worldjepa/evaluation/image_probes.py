@@ -138,13 +138,20 @@ class Features(NamedTuple):
 
 
 def read_features(
-    models: dict[str, ImageJEPA], train: Images, test: Images, train_images: int, test_images: int, seed: int
+    models: dict[str, ImageJEPA],
+    train: Images,
+    test: Images,
+    train_images: int,
+    test_images: int,
+    seed: int,
+    raw: bool = True,
 ) -> Features:
-    """Each model's features, and raw pixels, of so many images at most, drawn by `seed`.
+    """Each model's features, of so many images at most, drawn by `seed`.
 
     Args:
         models: by the name of their row, in evaluation mode.
         train, test: with labels.
+        raw: whether raw pixels are a row too, the last one.
 
     Raises:
         UserError: the images have no labels, or only one class.
@@ -163,11 +170,13 @@ def read_features(
         name: (embed(model, train, i_train, f"embed, {name}"), embed(model, test, i_test, f"embed, {name}"))
         for name, model in models.items()
     }
-    raw_train, raw_test = (
-        images.batch(i)["pixels"].flatten(1).numpy().astype(np.float32)
-        for images, i in ((train, i_train), (test, i_test))
-    )
-    return Features({**rows, RAW: (raw_train, raw_test)}, i_train, i_test, y_train, y_test)
+    if raw:
+        raw_train, raw_test = (
+            images.batch(i)["pixels"].flatten(1).numpy().astype(np.float32)
+            for images, i in ((train, i_train), (test, i_test))
+        )
+        rows[RAW] = raw_train, raw_test
+    return Features(rows, i_train, i_test, y_train, y_test)
 
 
 def probe_images(
