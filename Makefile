@@ -16,7 +16,7 @@ IMAGES := $(if $(wildcard /usr/share/datasets/fashion-mnist),,run=runs/images_di
 help:
 	@echo 'make demo       collect, train, probe and plan on reacher: about 8 minutes on two cores'
 	@echo 'make images     pretrain an encoder on Fashion-MNIST without labels and probe it: 20 minutes on two cores'
-	@echo 'make images-table  the same beside rival losses, in three seeds each: hours, taken up where it stopped'
+	@echo 'make images-table  shorter ones beside rival losses, in three seeds each: 75 minutes, taken up where it stopped'
 	@echo 'make test       the tests: at most 10 minutes'
 	@echo 'make test-slow  the long ones'
 	@echo 'make test-peer  files to and from stable-worldmodel: PEER_PYTHON names an interpreter that has it'

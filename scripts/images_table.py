@@ -1,12 +1,12 @@
 """LeJEPA beside rival losses on Fashion-MNIST: same encoder, views, trainer and minutes.
 
-    python scripts/images_table.py                # 3 seeds, 2 minutes each: an hour and a quarter on two cores
+    python scripts/images_table.py                # 3 seeds, 2 minutes each: 75 minutes on two cores
     python scripts/images_table.py --minutes 20   # the same in 8 hours
     python scripts/images_table.py --print                # what is there, and how long the rest will take
 
 Of each loss the learning rate and its one own weight are tuned on the same small grid, three values of each
-with the other at its default, at one seed, in runs of a quarter of the minutes, on nine tenths of the training
-images; the best 10-shot probe on the last tenth decides, so that no test image has a say in what the table
+with the other at its default, at one seed, in runs of a quarter of the minutes, on nine tenths of the
+training images; the best 10-shot probe on the last tenth decides: no test image has a say in what the table
 shows. results/images_table.json remembers every run: a table that was killed goes on.
 """
 
@@ -18,6 +18,10 @@ from image_runs import ImageRuns, add_options
 
 from worldjepa.evaluation.few_shot import interval
 
+# What runs gave, by their words.
+Runs = dict[str, dict[str, Any]]
+
+MINUTES, SEEDS = 2.0, 3
 RAW, UNTRAINED = "raw pixels", "untrained"
 RATES = ("7.5e-4", "1.5e-3", "3e-3")
 # Of the runs that decide, whose linear probe nobody reads; 6,000 images judge them.
@@ -41,7 +45,9 @@ def tries(name: str) -> list[str]:
     return [f"model.objective={name} train.learning_rate={rate} {option}={value}" for rate, value in pairs]
 
 
-def plans(runs: ImageRuns, minutes: float, seeds: int, grid: bool) -> dict[str, tuple[list[str], list[str]]]:
+def plans(
+    runs: Runs, minutes: float = MINUTES, seeds: int = SEEDS, grid: bool = True
+) -> dict[str, tuple[list[str], list[str]]]:
     """Of each loss the runs of its grid that decide, and those of the seeds with the values that did best at
     10 shots; with the middle values where there is no `grid`, or nothing has decided yet."""
     found = {}
@@ -49,10 +55,10 @@ def plans(runs: ImageRuns, minutes: float, seeds: int, grid: bool) -> dict[str, 
         tried = {
             words: f"{words} train.minutes={minutes / 4:g} train.seed=0 {QUICK}" for words in tries(name)
         }
-        there = {words: key for words, key in tried.items() if grid and key in runs.runs}
+        there = {words: key for words, key in tried.items() if grid and key in runs}
         best = tries(name)[0]
         if len(there) == len(tried):
-            best = max(there, key=lambda w: ten_shots(runs.runs[there[w]]))
+            best = max(there, key=lambda w: ten_shots(runs[there[w]]))
         # Raw pixels and the encoder untrained are the same for all.
         alone = "" if name == "jepa" else " probe.baselines=false"
         final = [f"{best} train.minutes={minutes:g} train.seed={seed}{alone}" for seed in range(seeds)]
@@ -60,14 +66,24 @@ def plans(runs: ImageRuns, minutes: float, seeds: int, grid: bool) -> dict[str, 
     return found
 
 
+def done(
+    runs: Runs, minutes: float = MINUTES, seeds: int = SEEDS, grid: bool = True
+) -> dict[str, list[dict[str, Any]]]:
+    """Of each loss the runs of the seeds that are there, where there are some."""
+    final = {name: keys for name, (_, keys) in plans(runs, minutes, seeds, grid).items()}
+    found = {name: [runs[key] for key in keys if key in runs] for name, keys in final.items()}
+    return {name: there for name, there in found.items() if there}
+
+
 def ten_shots(run: dict[str, Any]) -> float:
     return run["rows"]["trained"]["shots"]["10"]["mean"]
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Of each loss, by its runs, means over the seeds with Student's 95% interval; raw pixels and the encoder
-    untrained before them."""
-    rows = {other: [run["rows"][other] for run in found["jepa"]] for other in (RAW, UNTRAINED)}
+    """Of each loss, by its runs, means over the seeds with Student's 95% interval; raw pixels, which know no
+    seed, and the encoder untrained before them."""
+    first, *_ = untrained = [run["rows"] for run in found["jepa"]]
+    rows = {RAW: [first[RAW]], UNTRAINED: [row[UNTRAINED] for row in untrained]}
     rows |= {name: [run["rows"]["trained"] for run in runs] for name, runs in found.items()}
     lines = [
         "| loss | linear probe | kNN | 1-shot | 10-shot | 100-shot | steps | runs |",
@@ -76,10 +92,14 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     for name, of_runs in rows.items():
         cells = [[r["linear"] for r in of_runs], [r["knn"] for r in of_runs]]
         cells += [[r["shots"][n]["mean"] for r in of_runs] for n in ("1", "10", "100")]
-        text = " | ".join(f"{np.mean(c):.2f} ± {np.mean(c) - interval(c)[0]:.2f} %" for c in cells)
         steps = f"{np.mean([run['steps'] for run in found[name]]):,.0f}" if name in found else ""
-        lines.append(f"| {name} | {text} | {steps} | {len(of_runs)} |")
+        lines.append(f"| {name} | {' | '.join(map(_mean, cells))} | {steps} | {len(of_runs)} |")
     return "\n".join(lines)
+
+
+def _mean(values: list[float]) -> str:
+    mean = np.mean(values)
+    return f"{mean:.2f} ± {mean - interval(values)[0]:.2f} %" if len(values) > 1 else f"{mean:.2f} %"
 
 
 def verdict(found: dict[str, list[dict[str, Any]]]) -> str:
@@ -104,8 +124,10 @@ def verdict(found: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=2.0, help="training time of each run (default: 2)")
-    parser.add_argument("--seeds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="training time of each run (default: 2)"
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="default: 3")
     parser.add_argument("--no-grid", action="store_true", help="middle values in place of tuned ones")
     add_options(parser)
     chosen = parser.parse_args()
@@ -115,18 +137,16 @@ def main() -> None:
     grid = not chosen.no_grid
     asked = chosen.minutes, chosen.seeds, grid
 
-    tried = [key for deciding, _ in plans(runs, *asked).values() for key in deciding]
+    tried = [key for deciding, _ in plans(runs.runs, *asked).values() for key in deciding]
     # Training, and a probe.
     quarter, whole = 15 * chosen.minutes + 20, 60 * chosen.minutes + 90
     if runs.run_all(tried, chosen.print, quarter, len(RIVALS) * chosen.seeds * whole):
-        asked_for = [key for _, keys in plans(runs, *asked).values() for key in keys]
+        asked_for = [key for _, keys in plans(runs.runs, *asked).values() for key in keys]
         runs.run_all(asked_for, chosen.print, whole)
 
-    final = {name: keys for name, (_, keys) in plans(runs, *asked).items()}
-    found = {name: [runs.runs[key] for key in keys if key in runs.runs] for name, keys in final.items()}
-    if not found["jepa"]:
+    found = done(runs.runs, *asked)
+    if "jepa" not in found:
         return
-    found = {name: there for name, there in found.items() if there}
     print(table(found))
     print(f"\n{verdict(found)}")
     print(f"\n{chosen.data}, {chosen.minutes:g} minutes a run; ±: 95% interval of the mean over seeds.")

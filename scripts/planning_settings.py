@@ -18,6 +18,7 @@ import numpy as np
 
 from worldjepa.commands.train import goal_env, open_store
 from worldjepa.data.windows import split_episodes
+from worldjepa.errors import UserError
 from worldjepa.evaluation.goals import play, sample_goals, summary
 from worldjepa.evaluation.planner import latent_planner
 from worldjepa.files import write_text
@@ -102,12 +103,22 @@ def main() -> None:
     parser.add_argument("--goals", type=int, default=300)
     parser.add_argument("--only", help="names of settings, with commas between")
     options = parser.parse_args()
+    names = options.only.split(",") if options.only else list(SETTINGS)
+    if unknown := [name for name in names if name not in SETTINGS]:
+        parser.error(f"--only {', '.join(unknown)}: the settings are {', '.join(SETTINGS)}")
+    try:
+        compare(options, names)
+    except UserError as error:
+        parser.error(str(error))
+
+
+def compare(options: argparse.Namespace, names: list[str]) -> None:
+    """Evaluate the settings of these names that are not there yet, and print the table of all of them."""
     overrides = [f"plan.protocol={options.protocol}", f"plan.goals={options.goals}"]
     overrides += [f"data.path={options.data}"] if options.data else []
     rows = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
-    checkpoint = Run(options.run).checkpoints()[-1].name
-    mine = []
-    names = options.only.split(",") if options.only else list(SETTINGS)
+    checkpoint = Run(options.run).newest_checkpoint().name
+    mine: list[dict[str, Any]] = []
     for name in names:
         changes = SETTINGS[name]
         config = load_config(options.run, [*overrides, *(f"plan.{k}={v}" for k, v in changes.items())])

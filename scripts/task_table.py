@@ -28,6 +28,7 @@ from worldjepa.data.episodes import collect_episode
 from worldjepa.data.shards import Store
 from worldjepa.evaluation.goals import play, sample_goals, summary
 from worldjepa.evaluation.policies import RandomPolicy, TrueDynamics
+from worldjepa.files import write_text
 from worldjepa.options import leaves
 from worldjepa.planning.agent import build_agent
 from worldjepa.planning.costs import COSTS
@@ -132,7 +133,7 @@ def main() -> None:
         if chosen.again or recipe not in results or not unchanged(results[recipe]["options"], about):
             results[recipe] = {"rule": env.task.rule(), "options": about, **measure(config, env)}
             ordered = {name: results[name] for name in RECIPES if name in results}
-            RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
+            write_text(RESULTS, json.dumps(ordered, indent=1) + "\n")
         env.close()
     print(table({name: results[name] for name in RECIPES if name in results}))
     if chosen.sheet:

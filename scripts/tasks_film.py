@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from task_table import RECIPES
 
 from worldjepa.evaluation.pictures import gif_bytes, tile
+from worldjepa.files import whole
 
 ROOT = Path(__file__).parents[1]
 FILM = ROOT / "docs" / "planned_tasks.gif"
@@ -58,7 +59,8 @@ def main() -> None:
         cells += [np.full_like(cells[0], 255)] * (-len(cells) % chosen.columns)
         rows = [cells[i : i + chosen.columns] for i in range(0, len(cells), chosen.columns)]
         pictures.append(tile(rows, gap=GAP))
-    FILM.write_bytes(gif_bytes(pictures, fps=10))
+    with whole(FILM) as temporary:
+        temporary.write_bytes(gif_bytes(pictures, fps=10))
     print(f"{FILM}: {', '.join(films)}")
 
 

@@ -144,9 +144,11 @@ def test_an_interrupted_command_says_so(
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("worldjepa.commands.collect.run", interrupted)
-    assert main(["collect", "smoke"]) == 130
-    assert capsys.readouterr().err == "\ncollect: interrupted; the same command goes on from there\n"
+    told = {("collect", "smoke"): "goes on from there", ("doctor",): "begins anew"}
+    for words, next_time in told.items():
+        monkeypatch.setattr(f"worldjepa.commands.{words[0]}.run", interrupted)
+        assert main(words) == 130
+        assert capsys.readouterr().err == f"\n{words[0]}: interrupted; the same command {next_time}\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

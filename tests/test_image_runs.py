@@ -13,7 +13,9 @@ from toy_model import send
 
 import worldjepa
 from worldjepa import cli
+from worldjepa.commands.train import open_images
 from worldjepa.data.image_sources import load_images
+from worldjepa.data.images import Images
 from worldjepa.data.views import MultiCrop
 from worldjepa.image_jepa import ImageJEPA
 from worldjepa.recipes import load_config
@@ -95,6 +97,55 @@ def test_a_run_is_probed(digits: Path, capsys: pytest.CaptureFixture[str]) -> No
     before = (digits / "evaluation" / "probe.json").stat().st_mtime_ns
     assert cli.main(["probe", str(digits)]) == 0
     assert (digits / "evaluation" / "probe.json").stat().st_mtime_ns == before
+
+
+def test_a_probe_without_baselines_is_of_the_encoder_alone(digits: Path) -> None:
+    assert cli.main(["probe", str(digits)]) == 0
+    path = digits / "evaluation" / "probe.json"
+    beside = json.loads(path.read_text())["rows"]
+    assert cli.main(["probe", str(digits), "probe.baselines=false"]) == 0
+    assert json.loads(path.read_text())["rows"] == {"trained": beside["trained"]}
+
+
+def test_what_tunes_leaves_the_test_images_unseen(tmp_path: Path) -> None:
+    # Of 1797 digits a tenth are test images, a tenth of the others are held out of training.
+    own, tuning = (
+        open_images(load_config("images_smoke", [f"images.test={test}"])) for test in ("own", "held_out")
+    )
+    assert [len(images) for images in (*own, *tuning)] == [1617, 180, 1455, 162]
+
+    def seen(images: Images) -> list[bytes]:
+        return [image.tobytes() for image in images.batch(np.arange(len(images)))["pixels"].numpy()]
+
+    kept, others = map(seen, tuning)
+    assert sorted(kept + others) == sorted(seen(own[0]))
+    labels = dict(zip(seen(own[0]), list(own[0].labels), strict=True))
+    assert [labels[image] for image in others] == list(tuning[1].labels)
+    run = f"run={tmp_path / 'tuned'}"
+    assert cli.main(["train", "images_smoke", run, "images.test=held_out"]) == 0
+    assert cli.main(["probe", str(tmp_path / "tuned")]) == 0
+    found = Run(tmp_path / "tuned").evaluation / "probe.json"
+    first = json.loads(found.read_text())
+    assert (first["test"], first["test_images"], first["train_images"]) == ("held_out", 162, 1455)
+    # The other images are another result, and another training.
+    assert cli.main(["probe", str(tmp_path / "tuned"), "images.test=own"]) == 0
+    assert json.loads(found.read_text())["test_images"] == 180
+    assert cli.main(["train", "images_smoke", run]) == 2
+
+
+def test_a_run_trained_anew_is_another_result(tmp_path: Path) -> None:
+    """Of the same name and number of steps."""
+    folder = tmp_path / "again"
+    found = []
+    for seed in (0, 1):
+        assert cli.main(["train", "images_smoke", f"run={folder}", f"train.seed={seed}"]) == 0
+        assert cli.main(["probe", str(folder)]) == 0
+        found.append(json.loads((folder / "evaluation" / "probe.json").read_text()))
+        for left in ("checkpoints", "metrics.jsonl"):
+            (folder / left).rename(tmp_path / f"{left}{seed}")
+    assert found[0]["checkpoint"] == found[1]["checkpoint"]
+    assert found[0]["weights"] != found[1]["weights"]
+    assert found[0]["rows"]["trained"] != found[1]["rows"]["trained"]
 
 
 def test_a_run_is_loaded_as_what_it_is(digits: Path) -> None:

@@ -4,9 +4,11 @@ import gzip
 import itertools
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -171,6 +173,34 @@ def test_torchvisions_data_sets_are_read_by_name(tmp_path: Path) -> None:
     assert (len(train), len(test), train.shape) == (5, 2, (14, 14, 3))
     assert list(test.labels) == [2, 2]
     assert (levels(train) == 5).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "right"),
+    [
+        ([2, 0], [2, 0]),
+        (torch.tensor([1, 0]), [1, 0]),
+        (["a.txt", "b.txt"], None),
+        ([0.25, 0.5], None),
+        ([[0, 1], [1, 1]], None),
+        ([{"box": 1}, {"box": 2}], None),
+        ([[0], [1, 2]], None),
+        ([None, None], None),
+    ],
+)
+def test_labels_that_are_no_classes_are_none(
+    labels: Any, right: list[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As boxes (Kitti) and attributes (CelebA) are."""
+
+    class Theirs(list[Any]):
+        def __init__(self, root: str, train: bool):
+            super().__init__([(Image.new("RGB", (4, 4)), None)] * 2)
+            self.targets = labels
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", Theirs)
+    images, _ = load_images("MNIST", str(tmp_path))
+    assert (None if images.labels is None else images.labels.tolist()) == right
 
 
 def test_frames_of_rollouts_are_images_without_labels(tiny_data: Path) -> None:

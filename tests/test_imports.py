@@ -47,7 +47,8 @@ ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
 ALLOWED["planning"] = CORE - {"recipes", "limits"}
 ALLOWED["tensor_files"] = {"errors"}
-ALLOWED["run"] = MODELS | {"data", "tensor_files"}
+ALLOWED["metric_log"] = {"documents"}
+ALLOWED["run"] = MODELS | {"data", "tensor_files", "metric_log"}
 ALLOWED["exclusive"] = {"errors"}
 ALLOWED["optimizer"] = {"config", "device"}
 ALLOWED["profiling"] = {"distributed", "run"}

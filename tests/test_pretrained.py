@@ -64,6 +64,25 @@ def test_what_was_made_half_way_is_removed(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*")] == ["run", "notes.txt"]
 
 
+def test_the_folder_is_named_where_it_can_not_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="not empty") as raised:
+        unpack("reacher-pretrained", Path("."))
+    assert raised.value.filename == str(tmp_path)
+    assert [p.name for p in tmp_path.parent.rglob("*.tmp")] == []
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unpack("reacher-pretrained", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_that_is_full_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         Path(target).write_bytes(b"some")

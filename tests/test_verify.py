@@ -97,6 +97,14 @@ def test_a_shard_missing_between_others_is_noted(folder: Path) -> None:
     assert verify(folder)[0].notes == ["shards are missing between others: 1"]
 
 
+def test_shards_numbered_by_the_day_take_no_memory(folder: Path) -> None:
+    last = sorted(folder.glob("shard-*.h5"))[-1]
+    last.rename(folder / "shard-20240101.h5")
+    (note,) = verify(folder)[0].notes
+    assert note.startswith("shards are missing between others: ")
+    assert note.endswith(" to 20240100")
+
+
 def test_a_file_of_theirs(tmp_path: Path) -> None:
     write_file(tmp_path / "theirs.h5", EPISODES, None, None)
     (finding,) = verify(tmp_path / "theirs.h5")

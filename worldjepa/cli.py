@@ -103,6 +103,8 @@ VERBS = {
     ),
 }
 FLAGS = {"-h", "--help", "--show"}
+# Verbs that keep what an interrupted call has done.
+GOING_ON = {"collect", "train"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _let_go_of_output()
         return 1
     except KeyboardInterrupt:
-        print(f"\n{verb}: interrupted; the same command goes on from there", file=sys.stderr)
+        next_time = "goes on from there" if verb in GOING_ON else "begins anew"
+        print(f"\n{verb}: interrupted; the same command {next_time}", file=sys.stderr)
         return 130
     except (UserError, OpenGLUnavailable) as error:
         return _complain(str(error))

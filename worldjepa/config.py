@@ -189,7 +189,8 @@ class TrainConfig:
     best: str = option(
         "",
         "a logged scalar, as eval/success, or -eval/rollout_error_5 where less is better: the checkpoint at "
-        "which it is best is kept as checkpoints/best",
+        "which it is best is kept as checkpoints/best (goals of eval/success are held out of "
+        "training, not of plan)",
     )
 
 

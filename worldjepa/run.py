@@ -20,10 +20,18 @@ from .errors import UserError
 from .files import sync, whole, write_text
 from .image_baselines import build_image_model
 from .image_jepa import ImageJEPA
+from .metric_log import NoWriter, read_metrics
 from .notation import data_name, paths
 from .options import differences
 from .recipes import load_config, to_yaml
-from .tensor_files import Damaged, load_into, read_saved, read_tensors, write_checkpoint
+from .tensor_files import (
+    Damaged,
+    checksum_of,
+    load_into,
+    read_saved,
+    read_tensors,
+    write_checkpoint,
+)
 from .world_baselines import build_world_model
 from .world_model import WorldModel
 
@@ -95,7 +103,7 @@ class Run:
     def writer(self) -> SummaryWriter:
         """TensorBoard's writer; the first use makes a new events file."""
         if self._writer is None:
-            self._writer = SummaryWriter(str(self._events)) if rank() == 0 else _NoWriter()
+            self._writer = SummaryWriter(str(self._events)) if rank() == 0 else NoWriter()
         return self._writer
 
     def log(self, step: int, scalars: dict[str, float]) -> None:
@@ -109,11 +117,8 @@ class Run:
             self.writer.add_scalar(name, value, step)
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl, numbers by name, a step among them; a damaged line, as one that was cut
-        short by a kill, is left out."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        return [row for row in map(_logged, lines) if row is not None]
+        """The lines of metrics.jsonl, as of `read_metrics`."""
+        return read_metrics(self.path / "metrics.jsonl")
 
     def forget_after(self, step: int) -> None:
         """Drop what was logged after `step`: a resumed run logs it again."""
@@ -266,9 +271,15 @@ class Run:
 
     def about(self, config: Config, options: Any) -> dict[str, Any]:
         """What a command's result says of itself, `options` its part of `config`; of others it is another."""
-        images = config.images
-        data = f"{images.data} ({images.test})" if self.config.mode == "images" else config.data.path
-        return {"options": asdict(options), "data_path": data, "checkpoint": self.chosen_step()}
+        images = self.config.mode == "images"
+        return {
+            "options": asdict(options),
+            "data_path": config.images.data if images else config.data.path,
+            **({"test": config.images.test} if images else {}),
+            "checkpoint": self.chosen_step(),
+            # A run that was trained anew may have the same steps.
+            "weights": checksum_of(self.chosen_checkpoint() / "model.safetensors"),
+        }
 
     def write_json(self, name: str, values: Any) -> Path:
         """evaluation/`name`.json, whole or not at all."""
@@ -276,24 +287,6 @@ class Run:
         path = self.evaluation / f"{name}.json"
         write_text(path, json.dumps(values, indent=1) + "\n")
         return path
-
-
-class _NoWriter(SummaryWriter):
-    """Takes all that a SummaryWriter takes, and writes nothing."""
-
-    def __init__(self) -> None: ...
-
-    def __getattribute__(self, name: str) -> Any:
-        return lambda *values, **named: None
-
-
-def _logged(line: bytes) -> dict[str, float] | None:
-    """What a line of metrics.jsonl says; None where it can't have been logged."""
-    try:
-        row = {name: float(value) for name, value in from_json(line).items()}
-        return {**row, "step": int(row["step"])} if 0 <= row["step"] < 2**63 else None
-    except (Unreadable, AttributeError, TypeError, ValueError, LookupError, OverflowError):
-        return None
 
 
 def _remove(checkpoint: Path) -> None:

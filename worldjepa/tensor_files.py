@@ -71,6 +71,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, about
 
 
+def checksum_of(path: Path) -> str:
+    """The checksum that a safetensors file says of itself; none where it says none or can't be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(CHECKSUM, "")
+    except Exception:  # safetensors raises many kinds on damaged input
+        return ""
+
+
 def read_saved(path: Path) -> Any:
     """What torch.save wrote: tensors, numbers, texts and containers of them.
 

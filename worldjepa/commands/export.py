@@ -22,6 +22,7 @@ from ..files import sync, write_text
 from ..image_jepa import ImageJEPA
 from ..planning.costs import COSTS
 from ..run import Run
+from ..tensor_files import checksum_of
 from ..world_model import WorldModel
 
 # How far outputs may be from the model's; where the largest of these is above 1, as a share of it.
@@ -129,6 +130,7 @@ def _about(config: Config, target: Run, model: WorldModel | ImageJEPA) -> dict[s
     about: dict[str, Any] = {
         "run": config.name,
         "checkpoint": target.chosen_step(),
+        "weights": checksum_of(target.chosen_checkpoint() / "model.safetensors"),
         "torch": torch.__version__,
         "files": [f"{program.name}.{kind}" for program in programs for kind in kinds],
         "programs": {

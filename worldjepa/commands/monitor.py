@@ -1,4 +1,4 @@
-"""`worldjepa monitor`: TensorBoard on a run, or on all runs beside it."""
+"""`worldjepa monitor`: TensorBoard on a run, or on a folder of runs."""
 
 import contextlib
 import threading

@@ -244,4 +244,13 @@ def _from_items(name: str, items: Any, size: int) -> Images:
     if labels is None:
         labels = [items[i][1] for i in range(len(items))]
     classes = tuple(str(c) for c in getattr(items, "classes", ()))
-    return Images(name, read, len(items), np.asarray(labels, np.int64), classes)
+    return Images(name, read, len(items), _class_numbers(labels), classes)
+
+
+def _class_numbers(labels: Any) -> np.ndarray | None:
+    """(N,) int64; none where labels are something else, as boxes, attributes or names of files are."""
+    try:
+        numbers = np.asarray(labels)
+    except (TypeError, ValueError):
+        return None
+    return numbers.astype(np.int64) if numbers.ndim == 1 and numbers.dtype.kind in "iub" else None

@@ -1,6 +1,7 @@
 """Whether data are still what was written, fit to train on, and can be collected again."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,11 @@ def verify(path: Path) -> list[Finding]:
     findings = [_verify_file(file) for file in files]
     if path.is_dir():
         numbers = {int(file.stem.split("-")[1]) for file in files if file.stem.split("-")[1].isdigit()}
-        missing = sorted(set(range(max(numbers, default=-1))) - numbers)
+        # By gaps: a number may be a date.
+        gaps = [(a + 1, b - 1) for a, b in pairwise([-1, *sorted(numbers)]) if b - a > 1]
+        missing = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps)
         if missing:
-            findings[0].notes.append(f"shards are missing between others: {', '.join(map(str, missing))}")
+            findings[0].notes.append(f"shards are missing between others: {missing}")
     return findings
 
 

@@ -23,10 +23,12 @@ def unpack(name: str, run: Path) -> None:
     """Make the run folder of a model, whole or not at all; one that is there stays as it is.
 
     Raises:
-        OSError: it can't be written.
+        OSError: it can't be written, or is a folder that holds something else.
     """
     if (run / "config.yaml").exists():
         return
+    # "." has no name.
+    run = run.resolve()
     with as_file(files(__name__) / name.removesuffix(SUFFIX)) as source:
         step = (source / "step").read_text("utf-8").strip()
         temporary = run.with_name(f".{run.name}.{os.getpid()}.tmp")
@@ -37,8 +39,10 @@ def unpack(name: str, run: Path) -> None:
             for file in ("config.yaml", "card.md"):
                 shutil.copyfile(source / file, temporary / file)
             os.replace(temporary, run)
-        except OSError:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
             # Another process may have been quicker.
             if not (run / "config.yaml").exists():
-                raise
+                raise OSError(error.errno, error.strerror, str(run)) from None
