@@ -71,6 +71,18 @@ def test_what_is_computed_again_counts_once(saving: list[str]) -> None:
     assert step_flops(*world_model(*saving)) == step_flops(*world_model())
 
 
+def test_of_frozen_parts_the_forward_alone_counts() -> None:
+    usual = step_flops(*world_model())
+    model, batch = world_model()
+    for part in (model.encoder, model.projector):
+        part.requires_grad_(False)
+    counts = step_flops(model, batch)
+    assert 3 * counts["encoder"] == usual["encoder"]
+    assert 3 * counts["projector"] == usual["projector"]
+    assert counts["predictor"] == usual["predictor"]
+    assert counts["step"] == sum(count for name, count in counts.items() if name != "step")
+
+
 def test_counting_leaves_the_model_as_it_is() -> None:
     model, batch = world_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}

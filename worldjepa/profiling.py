@@ -60,7 +60,8 @@ def _wait(device: torch.device) -> None:
 def step_flops(model: Any, batch: dict[str, Tensor]) -> dict[str, int]:
     """Floating-point operations of a training step, as "step", and of the parts of the model in it: those of
     the matrix products and convolutions of `model.loss`, three times, since a backward multiplies twice as
-    much as its forward. What is computed again to save memory counts once. The model stays as it is."""
+    much as its forward; of a part whose weights are all frozen, as a teacher's are, the forward alone. What
+    is computed again to save memory counts once. The model stays as it is."""
     # What torch's own table lacks: its fused attention on a CPU.
     lacking = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     counter = FlopCounterMode(display=False, custom_mapping=lacking)
@@ -76,8 +77,14 @@ def step_flops(model: Any, batch: dict[str, Tensor]) -> dict[str, int]:
     with torch.no_grad(), torch.random.fork_rng(), _around_parts(model, entered, left), counter:
         model.eval().loss(batch)
     model.train(training)
-    counts["step"] = counter.get_total_flops()
-    return {name: 3 * count for name, count in counts.items()}
+    frozen = {
+        name
+        for name, part in model.named_children()
+        if (weights := list(part.parameters())) and not any(w.requires_grad for w in weights)
+    }
+    found = {name: count if name in frozen else 3 * count for name, count in counts.items()}
+    total = counter.get_total_flops()
+    return {**found, "step": 3 * total - 2 * sum(found[name] for name in frozen & found.keys())}
 
 
 def _attention_flop(query: Any, key: Any, value: Any, *others: Any, **named: Any) -> int:
