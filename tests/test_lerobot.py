@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from worldjepa.cli import main
+from worldjepa.data import lerobot
 from worldjepa.data.lerobot import LeRobot
+from worldjepa.data.recordings import video_frames
 from worldjepa.data.shards import Store
 from worldjepa.data.verify import verify
 from worldjepa.errors import UserError
@@ -243,6 +246,26 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     assert main(["data", "convert", str(source), f"store.to={tmp_path}/new"]) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+@pytest.mark.parametrize("version", WRITE)
+@pytest.mark.parametrize("spoilt", range(2))
+def test_what_ffmpeg_tells_after_the_last_frame_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, spoilt: int
+):
+    """Of damaged frames it makes what it can."""
+    source = WRITE[version](tmp_path / "source")
+    videos = sorted((source / "videos").rglob("*.mp4"))
+    told_of = [videos[0], videos[-1]][spoilt]
+
+    def made(path: Path) -> Iterator[np.ndarray]:
+        yield from video_frames(path)
+        if path == told_of:
+            raise OSError("error while decoding MB 1 2")
+
+    monkeypatch.setattr(lerobot, "video_frames", made)
+    with pytest.raises(UserError, match=rf"{told_of.name}: can't be read \(error while decoding MB 1 2"):
+        list(LeRobot(source).read(0))
 
 
 def test_places_that_are_not_told(tmp_path: Path):

@@ -87,6 +87,7 @@ class LeRobot:
             UserError: a file is missing or damaged, has fewer frames than rows, or is not like the first.
         """
         yield from alike((f"{self.folder}: episode {e}", self._whole(e, image_size)) for e in self.episodes)
+        self._close()
 
     def _whole(self, number: int, image_size: int) -> dict[str, np.ndarray]:
         try:
@@ -161,6 +162,7 @@ class LeRobot:
     def _from(self, video: Video) -> Iterator[np.ndarray]:
         """Frames of a video from one on; a file that holds many episodes is decoded once, not for each."""
         if self._open is None or self._open[0] != video.path or self._at > video.first:
+            self._close()
             self._open, self._at = (video.path, video_frames(video.path)), 0
         try:
             for frame in self._open[1]:
@@ -169,6 +171,13 @@ class LeRobot:
                     yield frame
         except (OSError, ValueError) as error:
             raise UserError(f"{video.path}: can't be read ({_line(error)})") from None
+
+    def _close(self) -> None:
+        """Read what is left of a video: only after its last frame ffmpeg tells what was damaged in it."""
+        if self._open is not None:
+            for _ in self._from(Video(self._open[0], self._at)):
+                pass
+        self._open = None
 
     def _read_places(self) -> dict[int, dict[str, Any]]:
         """Of each episode, where version 3 says that it lies."""
