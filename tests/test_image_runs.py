@@ -123,12 +123,13 @@ def test_what_tunes_leaves_the_test_images_unseen(tmp_path: Path) -> None:
     assert [labels[image] for image in others] == list(tuning[1].labels)
     run = f"run={tmp_path / 'tuned'}"
     assert cli.main(["train", "images_smoke", run, "images.test=held_out"]) == 0
-    assert cli.main(["probe", str(tmp_path / "tuned")]) == 0
+    everything = "probe.train_frames=2000", "probe.test_frames=2000"
+    assert cli.main(["probe", str(tmp_path / "tuned"), *everything]) == 0
     found = Run(tmp_path / "tuned").evaluation / "probe.json"
     first = json.loads(found.read_text())
     assert (first["test"], first["test_images"], first["train_images"]) == ("held_out", 162, 1455)
     # The other images are another result, and another training.
-    assert cli.main(["probe", str(tmp_path / "tuned"), "images.test=own"]) == 0
+    assert cli.main(["probe", str(tmp_path / "tuned"), *everything, "images.test=own"]) == 0
     assert json.loads(found.read_text())["test_images"] == 180
     assert cli.main(["train", "images_smoke", run]) == 2
 

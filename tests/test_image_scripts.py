@@ -166,9 +166,13 @@ def test_the_table_is_tuned_resumed_and_printed(
         own = [words for words in ran if f"model.objective={name} " in words]
         assert ["train.minutes=0.25" in words for words in own] == 5 * [True] + 2 * [False]
         assert all("train.learning_rate=1.5e-3" in words for words in own[5:])
+        # No test image has a say in what is tuned.
+        assert ["images.test=held_out" in words for words in own] == 5 * [True] + 2 * [False]
     assert [line.split()[1] for line in rows[1:]] == ["raw", "untrained", *table.RIVALS]
     assert "0.0 points more at 10 shots; the best self-supervised rival there" in "\n".join(printed())
-    assert all(line.endswith("| 2 |") for line in rows[1:])
+    # Raw pixels know no seed.
+    assert ["±" in line and line.endswith("| 2 |") for line in rows[1:]] == [False] + 7 * [True]
+    assert rows[1].endswith("| 1 |")
     for more in ((), ("--print",)):
         assert [line for line in printed(*more) if line.startswith("| ")] == rows
     assert len(ran) == len(table.RIVALS) * 7
