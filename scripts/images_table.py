@@ -109,17 +109,23 @@ def verdict(found: dict[str, list[dict[str, Any]]]) -> str:
     ten, ten_at_first = (
         np.mean([row["shots"]["10"]["mean"] for row in rows]) for rows in (trained, untrained)
     )
-    rivals = {name: np.mean([ten_shots(run) for run in runs]) for name, runs in found.items()}
-    best = max(rivals.keys() - {"jepa", "supervised"}, key=rivals.__getitem__, default=None)
+    at_ten = {name: [ten_shots(run) for run in runs] for name, runs in found.items()}
     said = (
         f"jepa: {100 * (1 - wrong / at_first):.0f} % fewer errors than untrained by the linear probe, "
         f"{ten - ten_at_first:.1f} points more at 10 shots"
     )
-    if best is None:
+    rivals = at_ten.keys() - {"jepa", "supervised"}
+    if not rivals:
         return said
-    apart = ten - rivals[best]
-    side = "behind it" if apart >= 0 else "ahead of it"
-    return f"{said}; the best self-supervised rival there, {best}, is {abs(apart):.1f} points {side}"
+    best = max(rivals, key=lambda name: np.mean(at_ten[name]))
+    # Seed by seed: the same images are labelled.
+    apart = [ours - theirs for ours, theirs in zip(at_ten["jepa"], at_ten[best], strict=False)]
+    side = "behind it" if np.mean(apart) >= 0 else "ahead of it"
+    said += f"; the best self-supervised rival there, {best}, is {abs(np.mean(apart)):.1f} points {side}"
+    if len(apart) < 2:
+        return said
+    low, high = interval(apart)
+    return f"{said} (95 % interval of the difference, over seeds: {low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:
