@@ -70,7 +70,7 @@ def test_the_folder_is_named_where_it_can_not_be(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="not empty") as raised:
         unpack("reacher-pretrained", Path("."))
     assert raised.value.filename == str(tmp_path)
-    assert [p.name for p in tmp_path.parent.rglob("*.tmp")] == []
+    assert list(tmp_path.parent.glob(f".{tmp_path.name}*")) == []
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
