@@ -1,7 +1,7 @@
 """LeJEPA beside rival losses on Fashion-MNIST: same encoder, views, trainer and minutes.
 
     python scripts/images_table.py                # 3 seeds, 2 minutes each: 75 minutes on two cores
-    python scripts/images_table.py --minutes 20   # the same in 8 hours
+    python scripts/images_table.py --minutes 20   # ten times the training
     python scripts/images_table.py --print                # what is there, and how long the rest will take
 
 Of each loss the learning rate and its one own weight are tuned on the same small grid, three values of each

@@ -10,7 +10,7 @@ from .documents import Unreadable, from_json
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a metrics.jsonl, numbers by name, a step among them; a damaged line, as one that was cut
-    short by a kill, is left out. None where there is no file."""
+    short by a kill, is left out. No file is no lines."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [row for row in map(_logged, lines) if row is not None]
 

@@ -24,14 +24,7 @@ from .metric_log import NoWriter, read_metrics
 from .notation import data_name, paths
 from .options import differences
 from .recipes import load_config, to_yaml
-from .tensor_files import (
-    Damaged,
-    checksum_of,
-    load_into,
-    read_saved,
-    read_tensors,
-    write_checkpoint,
-)
+from .tensor_files import Damaged, checksum_of, load_into, read_saved, read_tensors, write_checkpoint
 from .world_baselines import build_world_model
 from .world_model import WorldModel
 
