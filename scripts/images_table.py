@@ -2,7 +2,7 @@
 
     python scripts/images_table.py                # 3 seeds, 2 minutes each: 75 minutes on two cores
     python scripts/images_table.py --minutes 20   # ten times the training
-    python scripts/images_table.py --print                # what is there, and how long the rest will take
+    python scripts/images_table.py --print        # what is there, and how long the rest will take
 
 Of each loss the learning rate and its one own weight are tuned on the same small grid, three values of each
 with the other at its default, at one seed, in runs of a quarter of the minutes, on nine tenths of the
@@ -17,12 +17,13 @@ import numpy as np
 from image_runs import ImageRuns, add_options
 
 from worldjepa.evaluation.few_shot import interval
+from worldjepa.evaluation.image_probes import RAW
 
 # What runs gave, by their words.
 Runs = dict[str, dict[str, Any]]
 
 MINUTES, SEEDS = 2.0, 3
-RAW, UNTRAINED = "raw pixels", "untrained"
+UNTRAINED = "untrained"
 RATES = ("7.5e-4", "1.5e-3", "3e-3")
 # Of the runs that decide, whose linear probe nobody reads; 6,000 images judge them.
 QUICK = "images.test=held_out probe.train_frames=2000 probe.shots=10 probe.baselines=false"

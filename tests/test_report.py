@@ -269,6 +269,16 @@ def test_a_results_command_has_its_options(line: Path) -> None:
     assert (config.plan.goals, config.plan.hold, config.env.protocol) == (3, 10, "lewm")
 
 
+def test_a_command_names_data_that_are_not_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Run.create_or_open(load_config("images_cpu", []))
+    (probe,) = [e for e in EVALUATIONS["images"] if e.name == "probe"]
+    own = {"data_path": run.config.images.data, "test": run.config.images.test}
+    assert made_by(run, probe, own) == f"worldjepa probe {run.path}"
+    told = made_by(run, probe, {"data_path": "digits", "test": "held_out"})
+    assert told == f"worldjepa probe {run.path} images.data=digits images.test=held_out"
+
+
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [

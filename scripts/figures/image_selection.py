@@ -13,11 +13,15 @@ from image_ranking import ranking
 from image_runs import ImageRuns, add_options
 
 LAMBDAS = (0.01, 0.02, 0.05, 0.1, 0.2)
-RATES = (5e-4, 2e-3, 8e-3)
-# One layer's features, and of the probe what is looked at alone.
+RATES = (5e-4, 5e-3)
+# Two global and six local views and both learning rates, as the paper has them; 16 latents as its shortest code.
+# A small encoder and one layer's mean, which training has most to add to; of the probe what is looked at alone.
 COMMON = (
-    "images.local_views=0",
+    "images.local_views=6",
+    "model.latent=16",
+    "model.encoder.width=16",
     "model.encoder.layers=1",
+    "model.encoder.pooling=mean",
     "probe.train_frames=10000",
     "probe.shots=1",
     "probe.draws=1",
@@ -28,7 +32,7 @@ def draw(arguments: argparse.Namespace) -> Drawing:
     runs = ImageRuns("image_selection", arguments, COMMON)
     grid = [
         f"train.steps={steps} train.learning_rate={rate} model.sigreg.weight={weight}"
-        for steps in (arguments.steps // 4, arguments.steps)
+        for steps in (arguments.steps // 32, arguments.steps // 8, arguments.steps // 2, arguments.steps)
         for rate in RATES
         for weight in LAMBDAS
     ]
@@ -55,4 +59,4 @@ def draw(arguments: argparse.Namespace) -> Drawing:
 
 
 if __name__ == "__main__":
-    make(__file__, draw, functools.partial(add_options, steps=240))
+    make(__file__, draw, functools.partial(add_options, steps=1920))

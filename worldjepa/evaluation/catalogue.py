@@ -161,8 +161,9 @@ def made_by(run: Run, evaluation: Evaluation, results: Results | None = None) ->
         if name in ours and _word(name, ours[name]) != _word(name, value):
             words.append(_word(name, value))
     data = "images.data" if run.config.mode == "images" else "data.path"
-    if results.get("data_path", ours[data]) != ours[data]:
-        words.append(_word(data, results["data_path"]))
+    for name, key in ((data, "data_path"), ("images.test", "test")):
+        if results.get(key, ours[name]) != ours[name]:
+            words.append(_word(name, results[key]))
     newest = [int(path.name) for path in run.checkpoints()[-1:]]
     if newest and results.get("checkpoint", newest[0]) != newest[0]:
         words.append(f"checkpoint={results['checkpoint']}")
