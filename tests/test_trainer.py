@@ -224,6 +224,18 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
         choose_device(options(device=device))
 
 
+def test_a_process_has_the_gpu_of_its_number_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device(options()) == torch.device("cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert choose_device(options(device="cpu")) == torch.device("cpu")
+    with pytest.raises(UserError, match=r"process 3 of this machine has no GPU: there are 2; start 2, or"):
+        choose_device(options())
+
+
 # Budget in minutes
 
 

@@ -1,6 +1,7 @@
 """Where and in which precision to compute: every choice that hardware makes, and options override."""
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,10 +19,10 @@ with contextlib.suppress(ImportError):
 
 
 def choose_device(config: TrainConfig) -> torch.device:
-    """Where to compute, and on a CPU with how many threads.
+    """Where to compute, a GPU with its number, and on a CPU with how many threads.
 
     Raises:
-        UserError: `config.device` is not there.
+        UserError: `config.device` is not there, or this machine has more processes than GPUs.
     """
     keep_freed_memory()
     if config.threads:
@@ -32,10 +33,22 @@ def choose_device(config: TrainConfig) -> torch.device:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError):
             raise UserError(f"train.device={config.device}: not there; name cuda, mps, cpu or auto") from None
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    elif torch.cuda.is_available():
+        device = torch.device("cuda")
+    else:
+        device = torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return _own_gpu() if device == torch.device("cuda") else device
+
+
+def _own_gpu() -> torch.device:
+    """This process's, by its number: a thread that it starts would take the machine's first for it."""
+    number, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= there:
+        raise UserError(
+            f"process {number + 1} of this machine has no GPU: there are {there}; start {there}, or give "
+            "train.device=cpu"
+        )
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:

@@ -56,8 +56,9 @@ def process_group() -> Iterator[None]:
     ]
     if missing:
         raise UserError(f"WORLD_SIZE is set, {missing[0]} is not: start with torchrun, or unset WORLD_SIZE")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Processes beyond the GPUs may compute on the CPU; `device.choose_device` refuses them a GPU.
+    if (number := int(os.environ["LOCAL_RANK"])) < torch.cuda.device_count():
+        torch.cuda.set_device(number)
     store, own, ranks = next(dist.rendezvous("env://"))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         store = fresh_store(store, own, ranks)
