@@ -22,6 +22,9 @@ from worldjepa.recipes import load_config
 from worldjepa.run import Run
 from worldjepa.trainer import train
 
+# A probe of the encoder alone.
+QUICK = "probe.baselines=false", "probe.shots=1", "probe.draws=1", "probe.map=pca"
+
 
 def train_digits(folder: Path, stop_at: tuple[int, ...]) -> dict[str, Any]:
     """What 12 steps leave, stopped after some of them and begun again."""
@@ -123,7 +126,7 @@ def test_what_tunes_leaves_the_test_images_unseen(tmp_path: Path) -> None:
     assert [labels[image] for image in others] == list(tuning[1].labels)
     run = f"run={tmp_path / 'tuned'}"
     assert cli.main(["train", "images_smoke", run, "images.test=held_out"]) == 0
-    everything = "probe.train_frames=2000", "probe.test_frames=2000"
+    everything = "probe.train_frames=2000", "probe.test_frames=2000", *QUICK
     assert cli.main(["probe", str(tmp_path / "tuned"), *everything]) == 0
     found = Run(tmp_path / "tuned").evaluation / "probe.json"
     first = json.loads(found.read_text())
@@ -140,7 +143,7 @@ def test_a_run_trained_anew_is_another_result(tmp_path: Path) -> None:
     found = []
     for seed in (0, 1):
         assert cli.main(["train", "images_smoke", f"run={folder}", f"train.seed={seed}"]) == 0
-        assert cli.main(["probe", str(folder)]) == 0
+        assert cli.main(["probe", str(folder), *QUICK]) == 0
         found.append(json.loads((folder / "evaluation" / "probe.json").read_text()))
         for left in ("checkpoints", "metrics.jsonl"):
             (folder / left).rename(tmp_path / f"{left}{seed}")
