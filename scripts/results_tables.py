@@ -37,8 +37,10 @@ def cell(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     low, high = interval([row["success"] for row in rows]) if len(rows) > 1 else rows[0]["interval"]
+    low, high = max(0, low), min(100, high)
     mean = np.mean([row["success"] for row in rows])
-    return f"{mean:.1f} % ({max(0, low):.0f} to {min(100, high):.0f})"
+    digits = 0 if high - low >= 2 else 1
+    return f"{mean:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def number(values: Sequence[float], digits: int = 2) -> str:
