@@ -78,7 +78,7 @@ def test_objectives_are_columns_and_ours_is_the_first(
     ]  # fmt: skip
     assert floor == "12.0 % (7 to 17)"
     assert bound == "99.0 % (94 to 100)"
-    assert ours == "80.0 % (80 to 80)"
+    assert ours == "80.0 % (80.0 to 80.0)"
     half = stats.t.ppf(0.975, 2) * 10 / np.sqrt(3)
     assert theirs == f"40.0 % ({40 - half:.0f} to {40 + half:.0f})"
     assert seeds == "3"
@@ -110,7 +110,7 @@ def test_what_is_not_finished_is_counted_and_not_made_up(
     assert tables.main(["tasks", "--results", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert cells(text, "`near` | `finger`")[1:] == [
-        "70.0 % (70 to 70)",
+        "70.0 % (70.0 to 70.0)",
         "60.0 % (55 to 65)",
         "99.0 % (94 to 100)",
         "1 to 2",
@@ -172,7 +172,7 @@ def test_one_model_for_several_tasks_stands_beside_their_own(
     assert tables.main(["eight", "--results", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     ours = ["11.0 % (6 to 16)", "60.0 % (55 to 65)"]
-    theirs = ["80.0 % (80 to 80)", "99.0 % (94 to 100)"]
+    theirs = ["80.0 % (80.0 to 80.0)", "99.0 % (94 to 100)"]
     assert cells(text, "`walker`") == [*ours, *theirs, "0.55", "0.80 ± 0.00", "1, 2"]
     # What was not measured is not made up.
     assert cells(text, "`finger`") == [*ours, "", "", "", "", "1, 0"]

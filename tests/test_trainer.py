@@ -229,11 +229,11 @@ def test_a_process_has_the_gpu_of_its_number_in_every_thread(monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert choose_device(options()) == torch.device("cuda:1")
+    assert choose_device(options(device="auto")) == torch.device("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert choose_device(options(device="cpu")) == torch.device("cpu")
     with pytest.raises(UserError, match=r"process 3 of this machine has no GPU: there are 2; start 2, or"):
-        choose_device(options())
+        choose_device(options(device="auto"))
 
 
 # Budget in minutes

@@ -14,8 +14,8 @@ from image_runs import ImageRuns, add_options
 
 LAMBDAS = (0.01, 0.02, 0.05, 0.1, 0.2)
 RATES = (5e-4, 5e-3)
-# Two global and six local views and both learning rates, as the paper has them; 16 latents as its shortest code.
-# A small encoder and one layer's mean, which training has most to add to; of the probe what is looked at alone.
+# Six local views beside the two global ones and both learning rates as in the paper, 16 latents as in its short
+# example; a small encoder and one layer's mean, to which training has most to add; a probe of that alone.
 COMMON = (
     "images.local_views=6",
     "model.latent=16",
