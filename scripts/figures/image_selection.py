@@ -14,8 +14,8 @@ from image_runs import ImageRuns, add_options
 
 LAMBDAS = (0.01, 0.02, 0.05, 0.1, 0.2)
 RATES = (5e-4, 5e-3)
-# Six local views beside the two global ones and both learning rates as in the paper, 16 latents as in its short
-# example; a small encoder and one layer's mean, to which training has most to add; a probe of that alone.
+# Six local views beside the two global ones and both learning rates as in the paper, 16 latents as in its
+# repository's MINIMAL; a small encoder and one layer's mean, to which training has most to add.
 COMMON = (
     "images.local_views=6",
     "model.latent=16",
