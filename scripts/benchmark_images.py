@@ -8,6 +8,9 @@ times their number. (Ours are per view; here our SIGReg is given theirs.) The lo
 a step with views that are there, and a step whose views are cut from 160 px images on the way: ours for the
 batch at once, theirs by its own transforms, one image after the other, in the worker processes of a
 DataLoader. The two take turns in processes of their own; times are the least of the rounds.
+
+What is saved is augmentation, so that it is a small share of the step of a large model: on two CPU cores 1.17
+with ViT-Tiny, 2.15 with `--model test_vit` (0.3 million parameters); without augmentation 1.05 and 1.02.
 """
 
 import argparse
