@@ -22,6 +22,7 @@ from moving_dot import dot_windows, write_dots
 from torch import Tensor, nn
 from toy_model import options, send
 
+from worldjepa.cli import main
 from worldjepa.config import Config, TrainConfig
 from worldjepa.data.images import from_arrays
 from worldjepa.data.order import WHOLE, Part, rows
@@ -276,6 +277,20 @@ def test_a_world_size_without_a_rank_is_refused(monkeypatch: pytest.MonkeyPatch)
         process_group(),
     ):
         pytest.fail("entered")
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"])
+def test_a_rank_that_is_no_number_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "::1", "MASTER_PORT": "1"}
+    for variable, value in (told | {name: "two"}).items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert main(["train", "smoke", f"run={tmp_path}/run"]) == 2
+    assert capsys.readouterr().err == (
+        f"worldjepa: {name}=two: no whole number; start with torchrun, or unset {name}\n"
+    )
 
 
 def test_every_rank_leaves_a_trace_and_the_first_the_table(together: Path) -> None:

@@ -20,7 +20,8 @@ ALLOWED = {
     "fresh_store": {"errors"},
     "documents": set(),
     "files": set(),
-    "distributed": {"errors", "config", "fresh_store"},
+    "launch": {"errors"},
+    "distributed": {"errors", "config", "fresh_store", "launch"},
 }
 CORE = set(ALLOWED)
 ALLOWED["harmonics"] = set()
@@ -42,7 +43,7 @@ MODELS = ALLOWED["world_model"] | {"world_model", "image_jepa", "image_baselines
 ALLOWED["lewm_weights"] = {"errors"}
 ALLOWED["memory"] = set()
 ALLOWED["versions"] = set()
-ALLOWED["device"] = {"config", "errors", "memory"}
+ALLOWED["device"] = {"config", "errors", "launch", "memory"}
 ALLOWED["data"] = CORE
 # Planning sees a model, and an environment, through Protocols.
 ALLOWED["planning"] = CORE - {"recipes", "limits"}

@@ -163,7 +163,7 @@ def _let_go_of_output() -> None:
 
 
 def _complain(message: str) -> int:
-    if int(os.environ.get("RANK", "0")) > 0:
+    if os.environ.get("RANK", "0") != "0":
         # What all ranks complain of, rank 0 says; torchrun ends the others before they say it too.
         time.sleep(5)
     print(f"worldjepa: {' '.join(message.splitlines())}", file=sys.stderr)

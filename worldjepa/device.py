@@ -1,7 +1,6 @@
 """Where and in which precision to compute: every choice that hardware makes, and options override."""
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from .config import TrainConfig
 from .errors import UserError
+from .launch import launched
 from .memory import keep_freed_memory
 
 with contextlib.suppress(ImportError):
@@ -42,7 +42,7 @@ def choose_device(config: TrainConfig) -> torch.device:
 
 def _own_gpu() -> torch.device:
     """This process's, by its number: a thread that it starts would take the machine's first for it."""
-    number, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    number, there = launched("LOCAL_RANK", 0), torch.cuda.device_count()
     if number >= there:
         raise UserError(
             f"process {number + 1} of this machine has no GPU: there are {there}; start {there}, or give "

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .fresh_store import fresh_store
+from .launch import launched
 
 T = TypeVar("T")
 
@@ -46,9 +47,9 @@ def process_group() -> Iterator[None]:
     Tensors on a CPU go over gloo, those on a GPU over NCCL, each process with the GPU of its local rank.
 
     Raises:
-        UserError: the environment describes it in part.
+        UserError: the environment describes it in part, or with what is no number.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched("WORLD_SIZE", 1) == 1:
         yield
         return
     missing = [
@@ -56,8 +57,10 @@ def process_group() -> Iterator[None]:
     ]
     if missing:
         raise UserError(f"WORLD_SIZE is set, {missing[0]} is not: start with torchrun, or unset WORLD_SIZE")
+    for name in ("RANK", "MASTER_PORT"):
+        launched(name, 0)
     # Processes beyond the GPUs may compute on the CPU; `device.choose_device` refuses them a GPU.
-    if (number := int(os.environ["LOCAL_RANK"])) < torch.cuda.device_count():
+    if (number := launched("LOCAL_RANK", 0)) < torch.cuda.device_count():
         torch.cuda.set_device(number)
     store, own, ranks = next(dist.rendezvous("env://"))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":

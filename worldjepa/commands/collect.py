@@ -1,7 +1,6 @@
 """`worldjepa collect`: pixel rollouts into the data folder; goes on where it was."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 from ..config import CollectConfig, Config
@@ -9,6 +8,7 @@ from ..data.behaviours import parts
 from ..data.collect import collect
 from ..data.paths import only
 from ..errors import UserError
+from ..launch import launched
 from ..notation import PLANNER, part, paths
 
 
@@ -46,7 +46,7 @@ def planning(options: CollectConfig) -> CollectConfig:
 
 def share(options: CollectConfig) -> CollectConfig:
     """Under torchrun, this process's share of what is asked for, and one worker: it is one of many."""
-    ranks, number = (int(os.environ.get(name, alone)) for name, alone in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    ranks, number = launched("WORLD_SIZE", 1), launched("RANK", 0)
     if ranks == 1:
         return options
     k, n = part(options.shard)
