@@ -147,6 +147,25 @@ def test_a_difference_of_two_tolerances_shows_in_64_pixels(envs, name: str):
         assert np.median(changed) >= 3, (c.joint, changed)
 
 
+def in_the_picture(env: PixelEnv) -> np.ndarray:
+    """Where the centres of all moving bodies' geoms are drawn, (G, 2), from -1 to 1 within the picture."""
+    model, data, camera = env._model, env._data, env._model.camera(env.task.camera).id
+    moving = (model.geom_bodyid > 0) & (model.geom_rgba[:, 3] > 0)
+    rotation = data.cam_xmat[camera].reshape(3, 3)
+    seen = (data.geom_xpos[moving] - data.cam_xpos[camera]) @ rotation
+    return seen[:, :2] / -seen[:, 2:] / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+
+
+@pytest.mark.parametrize("name", GOAL_TASKS)
+def test_no_part_of_the_body_leaves_the_picture(envs, name: str):
+    env = envs[name]
+    for seed in range(4):
+        env.reset(seed=seed)
+        for action in random_actions(env, 40, seed=seed):
+            env.step(action)
+            assert np.abs(in_the_picture(env)).max() < 1
+
+
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.hidden])
 def test_the_suites_target_is_hidden(envs, name: str):
     env = envs[name]
