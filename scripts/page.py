@@ -241,6 +241,38 @@ def reacher() -> str:
     return f"{said}\n\n{markdown(['goals', *POLICIES], rows)}"
 
 
+def quick() -> str:
+    """The curve's model of two minutes: how soon most near goals are reached."""
+    found = held(RESULTS / "curves" / "reacher-minutes-2-seed0.json")
+    near, far = (found["measured"][name]["rows"][MODEL] for name in ("near", "far50"))
+    spent = found["seconds"]
+    return sentences(
+        f"After {spent['collect']:.0f} s of collection and {spent['train']:.0f} s of training",
+        f"({found['steps']:,} steps) it reaches {near['reached']} of {near['goals']} near goals and",
+        f"{far['reached']} of {far['goals']} of `far50` (`python scripts/sweep.py curves --only",
+        "'reacher-minutes-2-seed0'`).",
+    )
+
+
+def harder() -> str:
+    """Harder goals by models of uniform and of coloured noise, beside the true dynamics."""
+    found = read("harder", RESULTS)
+    behaviours = list(dict.fromkeys(result["axes"]["collect.behaviour"] for result in found))
+    rows = []
+    for name in found[0]["measured"]:
+        each = [[r for r in found if r["axes"]["collect.behaviour"] == made] for made in behaviours]
+        measured = [[result["measured"][name].get("rows", {}) for result in own] for own in each]
+        if not measured[0][0]:
+            continue
+        truth = measured[0][0][TRUTH]["success"]
+        ours = [[row[MODEL] for row in own] for own in measured]
+        shares = [f"{100 * np.mean([row['success'] for row in own]) / truth:.0f} %" for own in ours]
+        models = [text for own, share in zip(ours, shares, strict=True) for text in (cell(own), share)]
+        rows.append([f"`{name}`", cell([measured[0][0][FLOOR]]), cell([measured[0][0][TRUTH]]), *models])
+    head = [text for made in behaviours for text in (f"model of {made} noise", "of true dynamics")]
+    return markdown(["goals", FLOOR, TRUTH, *head], rows)
+
+
 def _and(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
@@ -261,6 +293,8 @@ TABLES: dict[str, Callable[[], str]] = {
         task_rules,
         tasks,
         reacher,
+        quick,
+        harder,
     )
 }
 

@@ -76,7 +76,9 @@ def test_a_second_call_prints_what_the_first_left(
     assert {p: p.stat().st_mtime_ns for p in files} == files
 
 
-@pytest.mark.parametrize("verb", ["surprise", "geometry", "probe"])
+@pytest.mark.parametrize(
+    "verb", ["geometry", *(pytest.param(v, marks=pytest.mark.slow) for v in ("surprise", "probe"))]
+)
 def test_on_other_data_the_result_is_another(verb: str, run: Run) -> None:
     """Held-out episodes of another collection; not what the first call left."""
     assert main([verb, "runs/smoke"]) == 0

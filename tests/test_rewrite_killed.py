@@ -76,7 +76,10 @@ def clear(place: Path) -> None:
     subprocess.run(["rm", "-rf", str(place / "new")], check=True)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+# Two of them each time; `make test-slow` has the others, and kills at random moments too.
+@pytest.mark.parametrize(
+    "verb", [v if v in ("merge", "theirs") else pytest.param(v, marks=pytest.mark.slow) for v in VERBS]
+)
 def test_killed_while_it_writes_and_run_again(place: Path, verb: str):
     rng = np.random.default_rng(0)
     # Sooner or later it is caught at work.
