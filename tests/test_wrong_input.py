@@ -332,12 +332,16 @@ def test_results_that_can_not_be_written(refused: Refused, smoke_data: Path) -> 
         assert refused(verb, "runs/smoke") == "runs/smoke/evaluation: File exists"
 
 
-@pytest.mark.filterwarnings("ignore:html5lib's sanitizer is deprecated:DeprecationWarning")
-def test_a_port_that_is_taken(refused: Refused) -> None:
+def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: TensorBoard leaves a thread that goes on to look at the run."""
+    monkeypatch.chdir(tmp_path)
     trained()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        message = refused("monitor", "runs/smoke", "monitor.host=127.0.0.1", f"monitor.port={port}")
-    assert message.startswith(f"monitor.port={port}: ")
+        words = ["monitor", "runs/smoke", "monitor.host=127.0.0.1", f"monitor.port={port}"]
+        done = subprocess.run([sys.executable, "-m", "worldjepa", *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"worldjepa: monitor.port={port}: ")
+    assert done.stderr.count("\n") == 1, done.stderr
