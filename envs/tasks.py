@@ -144,7 +144,7 @@ TASKS: dict[str, Task] = {
         drawn=(("geom_size", "pointmass", (0.02, 0.0, 0.0)), ("cam_fovy", "fixed", (48.0,))),
     ),
     # The body's shape. Where it is and where it heads can hardly be steered within 50 steps.
-    # The suite's angle of view, in which all of the body is seen in any posture; a narrower one cuts it.
+    # The suite's angle of view: a narrower one cuts off parts of the body.
     "Swimmer": Task(
         domain="swimmer",
         name="swimmer6",

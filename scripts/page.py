@@ -248,29 +248,15 @@ def quick() -> str:
     spent = found["seconds"]
     return sentences(
         f"After {spent['collect']:.0f} s of collection and {spent['train']:.0f} s of training",
-        f"({found['steps']:,} steps) it reaches {near['reached']} of {near['goals']} near goals and",
-        f"{far['reached']} of {far['goals']} of `far50` (`python scripts/sweep.py curves --only",
-        "'reacher-minutes-2-seed0'`).",
+        f"({found['steps']:,} steps, one seed) it reaches {near['reached']} of {near['goals']} near goals,",
+        f"{far['reached']} of {far['goals']} of `far50` (the sweep `curves`, `reacher-minutes-2-seed0`).",
     )
 
 
 def harder() -> str:
-    """Harder goals by models of uniform and of coloured noise, beside the true dynamics."""
+    """Harder goals by models of uniform and of coloured noise."""
     found = read("harder", RESULTS)
-    behaviours = list(dict.fromkeys(result["axes"]["collect.behaviour"] for result in found))
-    rows = []
-    for name in found[0]["measured"]:
-        each = [[r for r in found if r["axes"]["collect.behaviour"] == made] for made in behaviours]
-        measured = [[result["measured"][name].get("rows", {}) for result in own] for own in each]
-        if not measured[0][0]:
-            continue
-        truth = measured[0][0][TRUTH]["success"]
-        ours = [[row[MODEL] for row in own] for own in measured]
-        shares = [f"{100 * np.mean([row['success'] for row in own]) / truth:.0f} %" for own in ours]
-        models = [text for own, share in zip(ours, shares, strict=True) for text in (cell(own), share)]
-        rows.append([f"`{name}`", cell([measured[0][0][FLOOR]]), cell([measured[0][0][TRUTH]]), *models])
-    head = [text for made in behaviours for text in (f"model of {made} noise", "of true dynamics")]
-    return markdown(["goals", FLOOR, TRUTH, *head], rows)
+    return results_tables.success_table(found, list(found[0]["measured"]))
 
 
 def _and(texts: Sequence[str]) -> str:

@@ -158,6 +158,7 @@ def in_the_picture(env: PixelEnv) -> np.ndarray:
 
 @pytest.mark.parametrize("name", GOAL_TASKS)
 def test_no_part_of_the_body_leaves_the_picture(envs, name: str):
+    """By the parts' centres, in the postures that random actions lead to."""
     env = envs[name]
     for seed in range(4):
         env.reset(seed=seed)

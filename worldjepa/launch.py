@@ -6,7 +6,7 @@ from .errors import UserError
 
 
 def launched(name: str, alone: int) -> int:
-    """The whole number in an environment variable as RANK, LOCAL_RANK or WORLD_SIZE.
+    """The whole number in an environment variable as RANK, WORLD_SIZE or MASTER_PORT.
 
     Args:
         alone: what it is where nothing set it: of one process on its own.
