@@ -41,7 +41,7 @@ images-table: $(INSTALLED)
 	$(BIN)/python scripts/images_table.py
 
 test: $(INSTALLED)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,26 +24,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # Its other side is a program of its own: `make test-peer` names one.
 collect_ignore = [] if os.environ.get("PEER_PYTHON") else ["test_peer.py"]
-
-
-# Files that take half a minute and more.
-LONG = [
-    "cli",
-    "collect",
-    "data_parallel",
-    "export",
-    "nothing_half_written",
-    "own_environment",
-    "readme",
-    "survival",
-]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, then those of many tests: a long one at the end leaves the other worker waiting."""
-    tests = Counter(item.path for item in items)
-    long = {f"test_{name}.py" for name in LONG}
-    items.sort(key=lambda item: (item.path.name not in long, -tests[item.path], item.path))
 
 
 @pytest.fixture(autouse=True)

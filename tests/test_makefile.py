@@ -112,7 +112,7 @@ def test_what_each_target_runs(project: Path) -> None:
         "worldjepa probe runs/reacher probe.seeds=1",
         "worldjepa plan runs/reacher",
     ]
-    assert recipe("test") == ["pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder"]
+    assert recipe("test") == ["pytest --numprocesses 2 --dist loadfile"]
     assert recipe("test-slow") == ["pytest -m slow"]
     assert recipe("lint") == ["ruff check .", "ruff format --check .", "mypy"]
     assert "mkdocs build --strict" in recipe("docs")
