@@ -3,12 +3,14 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import pytest
 import torch
+from worldjepa.envs.rendering import OpenGLUnavailable, choose_backend
 
 from worldjepa.cli import main
 from worldjepa.config import CollectConfig
@@ -21,6 +23,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Begun in the background of a shell, where Ctrl-C is ignored, the tests send it all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# Looked for once, not again by every process that a test starts.
+with suppress(OpenGLUnavailable):
+    choose_backend()
 
 # Its other side is a program of its own: `make test-peer` names one.
 collect_ignore = [] if os.environ.get("PEER_PYTHON") else ["test_peer.py"]

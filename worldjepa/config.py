@@ -65,7 +65,7 @@ class CollectConfig:
     )
     shard_episodes: int = option(20, "episodes in one HDF5 file")
     seed: int = option(0, "episode i depends on (seed, i) alone")
-    workers: int = option(0, "processes; 0: as many as cores")
+    workers: int = option(0, "processes; 0: as many as cores, fewer for a few hundred frames")
     shard: str = option(
         "1/1", "collect one part of the data set here: of n parts the k-th (from 1), as k/n; 1/1 is all"
     )

@@ -1,7 +1,9 @@
 """Every option by its dotted name: what there is, what it means, in which two configurations differ."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from .config import Config
@@ -22,12 +24,17 @@ def differences(one: Config, other: Config) -> list[str]:
     return [f"{key}: {left[key]}, now {right[key]}" for key in left if left[key] != right[key]]
 
 
-def options(group: Any = Config, prefix: str = "") -> dict[str, dataclasses.Field]:
+@functools.cache
+def options() -> Mapping[str, dataclasses.Field]:
     """Every option by its dotted name."""
+    return _fields(Config)
+
+
+def _fields(group: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
     rows: dict[str, dataclasses.Field] = {}
     for f in dataclasses.fields(group):
         name = prefix + f.name
-        rows |= options(f.type, f"{name}.") if dataclasses.is_dataclass(f.type) else {name: f}
+        rows |= _fields(f.type, f"{name}.") if dataclasses.is_dataclass(f.type) else {name: f}
     return rows
 
 

@@ -1,15 +1,17 @@
 """Recipes, run folders and overrides, read into a configuration; OmegaConf stays in this module."""
 
 import contextlib
+import copy
 import dataclasses
 import difflib
+import functools
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from .config import Config
@@ -40,7 +42,8 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
         UserError: a file or recipe is missing or damaged, a key is unknown, a value has the wrong type or is
             impossible.
     """
-    tree, source = OmegaConf.structured(Config), ""
+    # A copy of the defaults takes a fifth of the time that making them takes.
+    tree, source = copy.deepcopy(_defaults()), ""
     if what is not None:
         source, text, folder = _find(what)
         for dotted, value in sorted(_stated(_parse(source, text)).items(), key=_presets_first):
@@ -64,6 +67,11 @@ def load_config(what: str | None = None, overrides: Sequence[str] = ()) -> Confi
     except UserError as error:
         raise UserError(_of(source, overrides, str(error))) from None
     return config
+
+
+@functools.cache
+def _defaults() -> DictConfig:
+    return OmegaConf.structured(Config)
 
 
 def _of(source: str, overrides: Sequence[str], message: str) -> str:

@@ -23,6 +23,9 @@ from .shards import Shard, shard_path, write_shard
 from .workers import cores, ctrl_c_noted, ctrl_c_waits, end_with_parent, one_thread_each
 from .workplace import remove_left_overs, workplace
 
+# Frames whose drawing takes about as long as the start of a worker, a second.
+WORTH_A_WORKER = 500
+
 
 def about(env: EnvConfig, collect: CollectConfig) -> dict[str, Any]:
     """What a shard says of its making: every option of both that changes what is in it."""
@@ -120,14 +123,19 @@ def _run(
 ) -> int:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
-    workers = min(config.workers or cores(), len(shards))
-    total = frames_before + sum(len(_episodes(config, i)) for i in shards) * config.episode_length
+    new = sum(len(_episodes(config, i)) for i in shards) * config.episode_length
+    workers = min(config.workers or min(cores(), -(-new // WORTH_A_WORKER)), len(shards))
     with (
         one_thread_each(),
         ctrl_c_noted() as ctrl_c,
         ProcessPoolExecutor(workers, context, _start_worker, (env, config, counter)) as pool,
         tqdm(
-            total=total, initial=frames_before, unit=" frames", desc="collect", smoothing=0.05, delay=3
+            total=frames_before + new,
+            initial=frames_before,
+            unit=" frames",
+            desc="collect",
+            smoothing=0.05,
+            delay=3,
         ) as bar,
     ):
         try:
