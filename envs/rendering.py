@@ -53,7 +53,7 @@ def choose_backend() -> str:
     tried = " and ".join(candidates)
     raise OpenGLUnavailable(
         f"no OpenGL back end works here (tried {tried}): install one, on Debian or Ubuntu "
-        "`apt-get install libegl1` or `apt-get install libosmesa6`"
+        "`apt-get install libegl1 libgl1` or `apt-get install libosmesa6`"
         + (f", or unset MUJOCO_GL={asked}" if asked else "")
     )
 

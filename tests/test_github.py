@@ -34,8 +34,8 @@ def test_the_tests_run_as_in_a_fresh_clone_on_every_python_that_is_served(jobs: 
     assert commands(job)[-1] == "bash .ci/run"
     packages = set(re.findall(r"\blib\w+", commands(job)[0]))
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert packages == {"libegl1", "libosmesa6"}
-    assert all(f"`{name}`" in readme or f"apt-get install {name}`" in readme for name in packages)
+    assert packages == {"libegl1", "libgl1", "libosmesa6"}
+    assert packages <= set(re.findall(r"\blib\w+", readme))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     served = [c.rpartition(" :: ")[2] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)]
     assert job["strategy"]["matrix"]["python"] == served

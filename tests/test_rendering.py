@@ -45,7 +45,7 @@ def test_choice_of_back_end(monkeypatch, platform: str, asked: str | None, draw:
 @pytest.mark.usefixtures("no_choice_yet")
 @pytest.mark.parametrize(
     ("asked", "words"),
-    [(None, ("libegl1", "libosmesa6")), ("osmesa", ("libosmesa6", "unset MUJOCO_GL=osmesa"))],
+    [(None, ("libegl1 libgl1`", "libosmesa6")), ("osmesa", ("libosmesa6", "unset MUJOCO_GL=osmesa"))],
 )
 def test_where_nothing_draws_the_error_names_the_package(monkeypatch, asked: str | None, words: tuple):
     monkeypatch.setattr(sys, "platform", "linux")
