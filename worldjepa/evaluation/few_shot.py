@@ -4,10 +4,6 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 
 def few_shot(
@@ -35,6 +31,11 @@ def few_shot(
     Returns:
         by n: "mean" over the draws in per cent, and "low" and "high", Student's 95% interval of the mean.
     """
+    # scikit-learn takes as long to import as the rest.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(x_train)
     x_train, x_test = scaler.transform(x_train), scaler.transform(x_test)
     members = [np.flatnonzero(y_train == label) for label in np.unique(y_train)]
@@ -62,5 +63,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, mean
+    from scipy import stats
+
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return mean - half, mean + half

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kstest
 from torch import Tensor, nn
 
 # Of the statistic under N(0, 1): p-values are multiples of 1 / (SIMULATIONS + 1).
@@ -48,6 +47,9 @@ def slice_tests(test: nn.Module, z: Tensor, seed: int) -> tuple[dict[str, Any], 
         p-values are uniform, as those of N(0, I) are}; the p-values (D,); the slices (D, N), float32, in the
         same order.
     """
+    # SciPy's statistics take half a second to import.
+    from scipy.stats import kstest
+
     slices = (z.double() @ random_basis(z.shape[1], seed)).T.float().contiguous()
     statistics = test(slices).numpy()
     p = p_values(statistics, simulated(test, len(z), seed + 1))

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from scipy.stats import binomtest
 from tqdm import tqdm
 
 from ..data.environments import GOALS, Frames, GoalFrames, OneHot, is_bounded
@@ -224,6 +223,9 @@ def play(
 
 def summary(outcome: Outcome) -> dict[str, Any]:
     """Success with its Wilson 95% interval, in percent, and the rest of a table's row."""
+    # SciPy's statistics take half a second to import.
+    from scipy.stats import binomtest
+
     reached, count = int(outcome.success.sum()), len(outcome.success)
     interval = binomtest(reached, count).proportion_ci(0.95, "wilson")
     return {

@@ -7,11 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -103,6 +98,12 @@ def linear_predictions(
     Args:
         x_train, x_test: (n, d), (m, d). y_train: (n,) int64. penalty: of the squared weights.
     """
+    # scikit-learn takes as long to import as the rest; a training, which asks neighbours, does not wait.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     regression = LogisticRegression(C=1 / max(penalty, 1e-12), max_iter=300, tol=1e-3)
     with warnings.catch_warnings():
         # Where it has not quite converged, accuracy no longer moves.
@@ -198,6 +199,8 @@ def probe_images(
         "confusion": of the first row's linear probe, of the test images of class i how many were said to be
         of class j; "train_images", "test_images".
     """
+    from sklearn.metrics import confusion_matrix
+
     rows, confusion = {}, None
     for name, (x_train, x_test) in tqdm(data.rows.items(), desc="probe", leave=False):
         sides = x_train, data.y_train, x_test, data.y_test
