@@ -155,8 +155,8 @@ TASKS: dict[str, Task] = {
         hidden=("target",),
         drawn=(("light_active", "target_light", (0.0,)),),
     ),
-    # The cart within a pixel, the pole's tip within a tenth of its length. The camera sees the whole rail, and
-    # the pole at both of its ends.
+    # The cart within a pixel, the pole's tip within a tenth of its length. The camera sees the whole rail,
+    # and the pole at both of its ends.
     "Cartpole": Task(
         domain="cartpole",
         name="swingup",
