@@ -23,7 +23,7 @@ from .shards import Shard, shard_path, write_shard
 from .workers import cores, ctrl_c_noted, ctrl_c_waits, end_with_parent, one_thread_each
 from .workplace import remove_left_overs, workplace
 
-# Frames whose drawing takes about as long as the start of a worker, a second.
+# Frames below which another worker does not pay: its start takes about as long as drawing them.
 WORTH_A_WORKER = 500
 
 

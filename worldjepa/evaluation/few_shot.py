@@ -31,7 +31,7 @@ def few_shot(
     Returns:
         by n: "mean" over the draws in per cent, and "low" and "high", Student's 95% interval of the mean.
     """
-    # scikit-learn takes as long to import as the rest.
+    # scikit-learn is slow to import.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

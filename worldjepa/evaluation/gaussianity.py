@@ -47,7 +47,7 @@ def slice_tests(test: nn.Module, z: Tensor, seed: int) -> tuple[dict[str, Any], 
         p-values are uniform, as those of N(0, I) are}; the p-values (D,); the slices (D, N), float32, in the
         same order.
     """
-    # SciPy's statistics take half a second to import.
+    # SciPy's statistics are slow to import.
     from scipy.stats import kstest
 
     slices = (z.double() @ random_basis(z.shape[1], seed)).T.float().contiguous()

@@ -223,7 +223,7 @@ def play(
 
 def summary(outcome: Outcome) -> dict[str, Any]:
     """Success with its Wilson 95% interval, in percent, and the rest of a table's row."""
-    # SciPy's statistics take half a second to import.
+    # SciPy's statistics are slow to import.
     from scipy.stats import binomtest
 
     reached, count = int(outcome.success.sum()), len(outcome.success)

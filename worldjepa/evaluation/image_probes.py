@@ -98,7 +98,7 @@ def linear_predictions(
     Args:
         x_train, x_test: (n, d), (m, d). y_train: (n,) int64. penalty: of the squared weights.
     """
-    # scikit-learn takes as long to import as the rest; a training, which asks neighbours, does not wait.
+    # scikit-learn is slow to import; a training, which asks neighbours, does not wait.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
