@@ -15,7 +15,7 @@ from worldjepa.image_jepa import ImageJEPA
 from worldjepa.limits import OBJECTIVES
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
-from worldjepa.world_baselines import FrameDecoder, build_world_model
+from worldjepa.world_baselines import Doubling, FrameDecoder, build_world_model
 
 
 def test_variance_and_covariance_are_those_of_numpy() -> None:
@@ -254,6 +254,18 @@ def test_a_frozen_encoder_stays_as_it_was_drawn_while_the_predictor_learns() -> 
 @pytest.mark.parametrize("size", [16, 64, 84])
 def test_the_decoder_gives_frames_of_the_size_asked_for(size: int) -> None:
     assert FrameDecoder(8, size, 4)(torch.randn(2, 8)).shape == (2, 3, size, size)
+
+
+def test_a_stage_that_doubles_is_every_pixel_four_times_and_a_convolution() -> None:
+    stage, x = Doubling(6, 4).double(), torch.randn(2, 6, 5, 7, dtype=torch.float64, requires_grad=True)
+    doubled = nn.functional.interpolate(x, scale_factor=2)
+    plain = nn.functional.conv2d(doubled, stage.weight, padding=1)
+    torch.testing.assert_close(stage(x), plain)
+    towards = torch.randn_like(plain)
+    ours = torch.autograd.grad(stage(x), (x, stage.weight), towards)
+    theirs = torch.autograd.grad(plain, (x, stage.weight), towards)
+    for mine, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, their)
 
 
 def test_an_objective_of_the_other_mode_is_refused() -> None:
