@@ -11,7 +11,7 @@ RELEASE := .venv/.release
 # Debian's package dataset-fashion-mnist; without it scikit-learn's digits serve.
 IMAGES := $(if $(wildcard /usr/share/datasets/fashion-mnist),,run=runs/images_digits images.data=digits)
 
-.PHONY: help demo images images-table test test-slow test-peer lint docs page dist clean
+.PHONY: help demo images images-table test test-slow test-peer lint docs page pictures dist try-wheel clean
 
 help:
 	@echo 'make demo       collect, train, probe and plan on reacher: about 8 minutes on two cores'
@@ -23,7 +23,9 @@ help:
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the pages of docs/ and the API as a site, in site/'
 	@echo 'make page       the tables of the pages that stand on results/, and docs/results.md with its curves'
+	@echo 'make pictures   those of the pages that the package alone can draw'
 	@echo 'make dist       a release, sources and wheel, in dist/, looked over by twine'
+	@echo 'make try-wheel  that wheel alone in an environment of its own, outside the clone: collects, trains, plans'
 	@echo 'make clean      remove .venv and what building and testing leave; data/ and runs/ stay'
 
 demo: $(INSTALLED)
@@ -58,15 +60,28 @@ lint: $(INSTALLED)
 # Links from the pages to code lead to copies of it.
 docs: $(DOCS)
 	$(BIN)/mkdocs build --strict
-	tar -c --exclude=__pycache__ worldjepa envs configs scripts tests *.md *.toml Makefile LICENSE | tar -x -C site
+	tar -c --exclude=__pycache__ worldjepa envs configs scripts tests results *.md *.toml Makefile LICENSE | tar -x -C site
 
 page: $(INSTALLED)
 	$(BIN)/python scripts/page.py
+
+pictures: $(INSTALLED)
+	$(BIN)/python scripts/pictures.py
 
 dist: $(RELEASE)
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
+
+# Nothing of the clone and none of its dependencies: what the wheel asks for has to be enough.
+try-wheel: dist
+	@set -e; trial=$$(mktemp -d); trap 'rm -rf "$$trial"' EXIT; set -x; \
+	$(PYTHON) -m venv "$$trial/venv"; \
+	"$$trial/venv/bin/pip" install --quiet --constraint constraints.txt dist/*.whl; \
+	cd "$$trial"; \
+	for words in 'collect smoke' 'train smoke' 'plan runs/smoke' 'plan reacher-pretrained plan.goals=10'; do \
+		venv/bin/worldjepa $$words; \
+	done
 
 # The stamp is written last: an installation that fails half-way is taken up again. setuptools is installed, in its
 # tested version too, rather than fetched into an isolated build.

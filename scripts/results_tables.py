@@ -184,7 +184,9 @@ def told(sweep: str, folder: Path, to: Path | None) -> str:
         results = read(sweep, folder)
         if not results:
             raise UserError(f"{folder}: has no results of {sweep}")
-        curves = to and all("setting" in result["axes"] for result in results)
+        # A single setting makes no curve.
+        settings = {result["axes"].get("setting") for result in results}
+        curves = to and None not in settings and len(settings) > 1
         picture = draw_curves(results, _made(to) / f"{sweep}.png").name if to and curves else ""
         return section(sweep, results, read(SINGLE, folder), picture)
     except OTHER_FORM as error:

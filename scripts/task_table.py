@@ -2,7 +2,6 @@
 
     python scripts/task_table.py                    # what is not yet in results/tasks.json; prints the table
     python scripts/task_table.py finger --again     # one task anew
-    python scripts/task_table.py --sheet            # draws docs/tasks.png as well
 
 Of each recipe 20 episodes are collected under a seed that its training data do not have; starts and goals are
 pairs of their states 25 steps apart. A row is measured again when its task or its recipe has changed. No
@@ -18,13 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from worldjepa.config import Config
 from worldjepa.data.collect import collect
 from worldjepa.data.environments import make_env
-from worldjepa.data.episodes import collect_episode
 from worldjepa.data.shards import Store
 from worldjepa.evaluation.goals import play, sample_goals, summary
 from worldjepa.evaluation.policies import RandomPolicy, TrueDynamics
@@ -35,7 +32,7 @@ from worldjepa.planning.costs import COSTS
 from worldjepa.recipes import load_config
 
 ROOT = Path(__file__).parents[1]
-RESULTS, SHEET = ROOT / "results" / "tasks.json", ROOT / "docs" / "tasks.png"
+RESULTS = ROOT / "results" / "tasks.json"
 RECIPES = ("reacher", "point_mass", "swimmer", "cartpole", "ball_in_cup", "finger", "cheetah", "walker")
 HELD_OUT = ("collect.seed=1", "collect.episodes=20", "collect.shard_episodes=10", "plan.goals=100")
 
@@ -96,31 +93,10 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw_sheet() -> None:
-    """Two starts and the goals 25 steps later of every task, as a model sees them."""
-    rows = {"start": 25, "goal": 50, "start ": 150, "goal ": 175}
-    figure = Figure(figsize=(2 * len(RECIPES), 8.6), layout="constrained")
-    axes = figure.subplots(len(rows), len(RECIPES))
-    for column, recipe in zip(axes.T, RECIPES, strict=True):
-        config = load_config(recipe, HELD_OUT)
-        env = make_env(config.env)
-        frames = collect_episode(env, config.collect, 0)["pixels"]
-        env.close()
-        for axis, number in zip(column, rows.values(), strict=True):
-            axis.imshow(frames[number], interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-        column[0].set_title(recipe, fontsize=13)
-    for axis, label in zip(axes[:, 0], rows, strict=True):
-        axis.set_ylabel(label, fontsize=13)
-    SHEET.parent.mkdir(exist_ok=True)
-    figure.savefig(SHEET, dpi=64, metadata={"Software": None})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipes", nargs="*", default=RECIPES, metavar="RECIPE", help="default: all eight")
     parser.add_argument("--again", action="store_true", help="measure what is there already")
-    parser.add_argument("--sheet", action="store_true", help=f"draw {SHEET.relative_to(ROOT)}")
     chosen = parser.parse_args()
     if wrong := set(chosen.recipes) - set(RECIPES):
         parser.error(f"{', '.join(sorted(wrong))}: the recipes with goals are {', '.join(RECIPES)}")
@@ -136,8 +112,6 @@ def main() -> None:
             write_text(RESULTS, json.dumps(ordered, indent=1) + "\n")
         env.close()
     print(table({name: results[name] for name in RECIPES if name in results}))
-    if chosen.sheet:
-        draw_sheet()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,23 @@ def names_in(module: str) -> set[str]:
     return found
 
 
+def anchors(text: str) -> set[str]:
+    """What GitHub and MkDocs call the headings of a page."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", outside, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def missing(text: str, folder: Path) -> list[str]:
     """Whatever a page in `folder` names that is not there."""
     wrong = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"https?://|mailto:|#", target) and not (folder / target.partition("#")[0]).exists():
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = folder / path
+        headings = anchors(there.read_text("utf-8") if there.suffix == ".md" and there.exists() else text)
+        if (path and not there.exists()) or (anchor and anchor not in headings):
             wrong.append(target)
     for path in re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./*-]*)`", text):
         # Neither what stands for a name, as results/GRID/, nor a Gymnasium id.
@@ -59,7 +72,9 @@ def test_what_a_page_names_is_there(page: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("see [scaling](docs/scaling.md#vit-g) and [theirs](https://example.org/x)", []),
+        ("## A heading, with dots\n[here](#a-heading-with-dots), [theirs](https://example.org/x)", []),
+        ("see [it](docs/tensorboard.md#the-verdict) and [that](#nothing)", ["#nothing"]),
+        ("see [this](docs/tensorboard.md#nothing)", ["docs/tensorboard.md#nothing"]),
         ("see [this](docs/nothing.md)", ["docs/nothing.md"]),
         ("`worldjepa/data/`, `scripts/figures/image_*.py`, `results/GRID/`, `worldjepa/Reacher-v0`", []),
         ("`worldjepa/nothing.py`, `scripts/nothing_*.py`", ["worldjepa/nothing.py", "scripts/nothing_*.py"]),
@@ -70,6 +85,27 @@ def test_what_a_page_names_is_there(page: Path) -> None:
 )
 def test_what_is_missing_is_found_and_nothing_else(text: str, wrong: list[str]) -> None:
     assert missing(text, ROOT) == wrong
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.name)
+def test_every_block_of_code_is_one_that_a_test_runs(page: Path) -> None:
+    """README's and extending's are run from first to last, method's are held against the code
+    (test_readme.py, test_extending.py, test_method.py); others have commands alone, which exist."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert text.count("```") == 2 * len(blocks)
+    if page.name in ("extending.md", "method.md"):
+        return
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for kind, block in blocks:
+        assert kind == "sh"
+        for line in block.splitlines():
+            program, what, *_ = shlex.split(line, comments=True)
+            if program == "make":
+                assert re.search(rf"^{what}:", makefile, re.MULTILINE), line
+            else:
+                assert program in ("python", ".venv/bin/pytest", ".venv/bin/pre-commit"), line
+                assert what == "install" or (ROOT / what).exists(), line
 
 
 def test_the_pages_lead_to_one_another() -> None:

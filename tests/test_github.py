@@ -45,8 +45,8 @@ def test_the_tests_run_as_in_a_fresh_clone_on_every_python_that_is_served(jobs: 
     assert re.search(r"^PYTHON \?=", makefile, re.MULTILINE)
 
 
-def test_the_package_is_built_and_its_description_checked(jobs: dict[str, Any]) -> None:
-    assert commands(jobs["package"])[-2:] == ["python -m build", "twine check dist/*"]
+def test_the_package_is_built_and_tried_and_the_site_made(jobs: dict[str, Any]) -> None:
+    assert commands(jobs["package"])[-2:] == ["make try-wheel", "make docs"]
 
 
 def test_every_job_gets_the_code_and_a_python_first(jobs: dict[str, Any]) -> None:

@@ -17,11 +17,11 @@ ALLOWED = {
     "limits": {"errors", "config", "options", "protocols", "notation"},
     "pretrained": set(),
     "recipes": {"errors", "config", "documents", "options", "limits", "pretrained", "protocols"},
-    "fresh_store": {"errors"},
+    "rendezvous": {"errors"},
     "documents": set(),
     "files": set(),
     "launch": {"errors"},
-    "distributed": {"errors", "config", "fresh_store", "launch"},
+    "distributed": {"errors", "config", "rendezvous", "launch"},
 }
 CORE = set(ALLOWED)
 ALLOWED["harmonics"] = set()

@@ -182,6 +182,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     expected = {f"worldjepa/{p.relative_to(ROOT / 'worldjepa')}" for p in (ROOT / "worldjepa").rglob("*.py")}
     for folder, pattern in (("envs", "*.py"), ("configs", "*.py"), ("configs", "*.yaml")):
         expected |= {f"worldjepa/{folder}/{p.name}" for p in (ROOT / folder).glob(pattern)}
+    trained = (ROOT / "worldjepa" / "pretrained").glob("[a-z]*/*")
+    expected |= {f"worldjepa/{p.relative_to(ROOT / 'worldjepa')}" for p in trained}
     assert {n for n in names if ".dist-info/" not in n} == expected | {
         "worldjepa/py.typed",
         "worldjepa/evaluation/report.html",

@@ -51,6 +51,15 @@ def test_the_page_of_results_is_not_stale(page: Any, tmp_path: Path) -> None:
     assert all((ROOT / "docs" / name).exists() for name in made), "make page"
 
 
+def test_the_pictures_were_drawn_from_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    pictures = importlib.import_module("pictures")
+    drawn = json.loads(pictures.DRAWN.read_text("utf-8"))
+    assert {name: of["from"] for name, of in drawn.items()} == pictures.sources(), "make pictures"
+    for name, of in drawn.items():
+        assert of["sha256"] == pictures.digest((ROOT / "docs" / name).read_bytes()), name
+
+
 def test_the_recipe_of_images_says_what_it_reached() -> None:
     found = result("images_cpu.json")
     head = (ROOT / "configs" / "images_cpu.yaml").read_text("utf-8").partition("\nname:")[0]

@@ -32,6 +32,17 @@ def test_links_lead_somewhere(page: str) -> None:
         assert target.startswith("https://") or (DOCS / target).exists(), target
 
 
+def test_what_pages_link_to_outside_docs_is_copied_beside_the_site() -> None:
+    copied = re.search(
+        r"^\ttar -c .*?((?:\w+ )+)\*\.md", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+    )
+    assert copied is not None
+    linked = {
+        top for page in PAGES for top in re.findall(r"\]\(\.\./(\w+)/", (DOCS / page).read_text("utf-8"))
+    }
+    assert linked <= set(copied[1].split())
+
+
 def test_pages_load_no_script_but_the_one_for_mathematics() -> None:
     outside = [script for script in SITE["extra_javascript"] if script.startswith("https://")]
     assert len(outside) == 1

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .errors import UserError
-from .fresh_store import fresh_store
+from .rendezvous import fresh_store
 from .launch import launched
 
 T = TypeVar("T")

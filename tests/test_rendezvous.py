@@ -5,9 +5,9 @@ import threading
 import pytest
 import torch.distributed as dist
 
-import worldjepa.fresh_store as module
+import worldjepa.rendezvous as module
 from worldjepa.errors import UserError
-from worldjepa.fresh_store import fresh_store
+from worldjepa.rendezvous import fresh_store
 
 RANKS = 3
 
