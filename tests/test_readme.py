@@ -14,8 +14,8 @@ from worldjepa.recipes import load_config, recipes
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-# Getting the code and the machine ready is for the reader.
-NOT_RUN = ("git", "cd", "pip", "sudo", "apt-get", "source", "python3")
+# What starts processes: tests/test_data_parallel.py runs it, with as many as two cores bear.
+LAUNCHER = ["torchrun", "--standalone", "--nproc-per-node", "8", "-m"]
 
 
 def commands(block: str) -> list[list[str]]:
@@ -45,7 +45,8 @@ def test_every_block_is_shell_or_python_and_each_kind_is_there() -> None:
 def test_every_command_is_one_that_is_tested() -> None:
     for kind, block in BLOCKS:
         for words in commands(block) if kind == "sh" else []:
-            assert words[0] in ("make", "worldjepa", *NOT_RUN), words
+            assert words[0] in ("make", "worldjepa", "torchrun"), words
+            assert words[0] != "torchrun" or words[: len(LAUNCHER) + 1] == [*LAUNCHER, "worldjepa"], words
             assert words[0] != "make" or set(words[1:]) <= targets(), words
 
 
@@ -74,7 +75,7 @@ def test_commands_and_code_run_from_first_to_last(tmp_path: Path, monkeypatch: p
 def test_what_would_run_in_full_is_possible() -> None:
     """The same commands as they are printed: their recipes and options exist."""
     for kind, block in BLOCKS:
-        for words in commands(block) if kind == "sh" else []:
+        for words in commands(block.replace(" ".join(LAUNCHER) + " ", "")) if kind == "sh" else []:
             if words[0] == "worldjepa" and len(words) > 2:
                 what = [words[2]] if words[2] in (*recipes(), *pretrained()) else []
                 assert load_config(*what or [None], [w for w in words[2:] if "=" in w])

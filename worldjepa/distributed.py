@@ -24,8 +24,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .errors import UserError
-from .rendezvous import fresh_store
 from .launch import launched
+from .rendezvous import fresh_store
 
 T = TypeVar("T")
 
