@@ -1,0 +1,91 @@
+"""What SIGReg is worth beside what stands in its place, of the results of a sweep of controls: a table, and
+how far it is ahead of each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from results_tables import cell, markdown, number
+from sweep_results import MODEL, OBJECTIVE, Result, rows_of
+
+# What keeps latents from collapsing, as the pages call it; ours first.
+OURS = "jepa"
+CONTROLS = {
+    OURS: "SIGReg",
+    "pldm": "PLDM's terms",
+    "decoder": "a decoder",
+    "ema": "averaged encoder",
+    "frozen": "untrained, frozen",
+    "none": "nothing",
+}
+GOALS = ("near", "far50")
+
+
+def whole(results: Sequence[Result]) -> list[Result]:
+    """Of the tasks and seeds that have all of them."""
+    named: dict[tuple[str, int], set[str]] = {}
+    for result in results:
+        named.setdefault(_place(result), set()).add(result["axes"][OBJECTIVE])
+    return [result for result in results if named[_place(result)] == CONTROLS.keys()]
+
+
+def _place(result: Result) -> tuple[str, int]:
+    return result["recipe"], result["seed"]
+
+
+def table(results: Sequence[Result]) -> str:
+    """A column for each; goals and what is read off the latents by task, means over tasks and seeds."""
+    tasks = list(dict.fromkeys(result["recipe"] for result in results))
+    of = {name: [r for r in results if r["axes"][OBJECTIVE] == name] for name in CONTROLS}
+    rows = []
+    for goals in GOALS:
+        for task in tasks:
+            own = ([r for r in runs if r["recipe"] == task] for runs in of.values())
+            rows.append([f"`{goals}`", task, *(cell(rows_of(runs, goals, MODEL)) for runs in own)])
+        means = [np.mean([row["success"] for row in rows_of(runs, goals, MODEL)]) for runs in of.values()]
+        rows.append([f"`{goals}`", "mean", *(f"**{mean:.1f} %**" for mean in means)])
+    probes = {
+        name: [r["measured"]["probe"] | {"task": r["recipe"]} for r in runs] for name, runs in of.items()
+    }
+    for task in tasks:
+        own = ([p["mean_r2"]["coordinates"] for p in found if p["task"] == task] for found in probes.values())
+        rows.append(["R² of coordinates", task, *map(number, own)])
+    ranks = (np.mean([p["rank"] for p in found]) for found in probes.values())
+    rows.append(["RankMe", "mean", *(f"{rank:.1f}" for rank in ranks)])
+    return markdown(["", "task", *CONTROLS.values()], rows)
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """How many points of success SIGReg is ahead of each control, over tasks and seeds."""
+    said = []
+    for goals in GOALS:
+        apart = {name: ahead(results, goals, name) for name in CONTROLS if name != OURS}
+        texts = (
+            f"{CONTROLS[name]} {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+            for name, (mean, half) in apart.items()
+        )
+        said.append(f"`{goals}`: {', '.join(texts)}.")
+    tasks = list(dict.fromkeys(result["recipe"] for result in results))
+    seeds = len({result["seed"] for result in results})
+    return (
+        f"SIGReg's success less that of what stands in its place, in points, mean over {', '.join(tasks)} at "
+        f"{results[0]['steps']:,} steps ({seeds} training seed{'s' if seeds > 1 else ''}; in brackets the "
+        f"95 % interval over the goals, which all try). {' '.join(said)}"
+    )
+
+
+def ahead(results: Sequence[Result], goals: str, rival: str) -> tuple[float, float]:
+    """Points by which ours is ahead of a rival, the mean of the differences goal by goal, and half of its 95%
+    interval: the spread over goals alone, since a task has few training seeds or one."""
+    runs = {(*_place(result), result["axes"][OBJECTIVE]): result for result in results}
+    means, variances = [], []
+    for place in dict.fromkeys(map(_place, results)):
+        ours, theirs = (_each(runs[(*place, name)], goals) for name in (OURS, rival))
+        means.append(np.mean(ours - theirs))
+        variances.append(np.var(ours - theirs, ddof=1) / len(ours))
+    half = 1.96 * np.sqrt(np.sum(variances)) / len(means)
+    return 100 * float(np.mean(means)), 100 * float(half)
+
+
+def _each(result: Result, goals: str) -> np.ndarray:
+    """Goal by goal whether it was reached, 1 or 0."""
+    return np.array(list(result["measured"][goals]["rows"][MODEL]["each"]), dtype=float)

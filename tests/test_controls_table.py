@@ -1,0 +1,78 @@
+"""SIGReg beside its controls: points ahead and their interval against SciPy's, and only what is whole."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def controls(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """scripts/controls_table.py as a module."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("controls_table")
+
+
+def result(task: str, name: str, each: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    success = 100 * float(each.mean())
+    row = {"success": success, "interval": [success - 1, success + 1], "each": "".join(map(str, each))}
+    goals = {"rows": {"world model": row}}
+    probe = {"mean_r2": {"coordinates": 0.5}, "rank": 30.0}
+    axes = {"recipe": task, "model.objective": name, "train.seed": seed}
+    measured = {"near": goals, "far50": goals, "probe": probe}
+    return {"recipe": task, "seed": seed, "axes": axes, "steps": 1500, "measured": measured}
+
+
+@pytest.fixture
+def made(controls: Any) -> list[dict[str, Any]]:
+    """Two tasks; what stands in SIGReg's place reaches fewer goals, one after the other."""
+    rng = np.random.default_rng(0)
+    shares = np.linspace(0.9, 0.4, len(controls.CONTROLS))
+    return [
+        result(task, name, (rng.random(200) < share).astype(int))
+        for task in ("reacher", "swimmer")
+        for name, share in zip(controls.CONTROLS, shares, strict=True)
+    ]
+
+
+def each(made: list[dict[str, Any]], task: str, name: str) -> np.ndarray:
+    (found,) = (r for r in made if r["recipe"] == task and r["axes"]["model.objective"] == name)
+    return np.array(list(found["measured"]["near"]["rows"]["world model"]["each"]), dtype=float)
+
+
+def test_points_ahead_are_the_mean_over_tasks_with_the_interval_of_paired_goals(
+    controls: Any, made: list[dict[str, Any]]
+) -> None:
+    mean, half = controls.ahead(made, "near", "none")
+    apart = [each(made, task, "jepa") - each(made, task, "none") for task in ("reacher", "swimmer")]
+    assert mean == pytest.approx(100 * np.mean(apart))
+    error = np.hypot(*(stats.sem(values) for values in apart)) / 2
+    assert half == pytest.approx(100 * 1.96 * error)
+    assert mean - half > 0
+    assert controls.ahead(made, "near", "jepa") == (0, 0)
+
+
+def test_a_task_or_seed_that_lacks_a_control_is_left_out(controls: Any, made: list[dict[str, Any]]) -> None:
+    assert controls.whole(made) == made
+    more = [*made[:-1], result("reacher", "jepa", np.ones(200, dtype=int), seed=1)]
+    assert controls.whole(more) == [r for r in made if r["recipe"] == "reacher"]
+
+
+def test_the_table_has_every_control_and_the_verdict_each_rival(
+    controls: Any, made: list[dict[str, Any]]
+) -> None:
+    head, _, *lines = controls.table(made).splitlines()
+    assert head == f"|  | task | {' | '.join(controls.CONTROLS.values())} |"
+    means = next(line for line in lines if line.startswith("| `near` | mean |")).split("|")[3:-1]
+    for name, cell in zip(controls.CONTROLS, means, strict=True):
+        expected = 50 * (each(made, "reacher", name).mean() + each(made, "swimmer", name).mean())
+        assert float(cell.strip(" *%")) == pytest.approx(expected, abs=0.051)
+    said = controls.verdict(made)
+    mean, half = controls.ahead(made, "near", "pldm")
+    assert f"PLDM's terms {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})" in said
+    assert "1,500 steps (1 training seed;" in said
