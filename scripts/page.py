@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import controls_table
 import images_table
 import numpy as np
 import results_tables
@@ -56,7 +57,7 @@ def goals() -> str:
     about = f"{near['pairs']} held-out goals of reacher, {near['goal_offset']} steps ahead"
     head = [f"{about}, budget {near['budget']}", "success", "95% interval", "reached", "median final error"]
     there = f"{near['already_there']} of {near['pairs'] + near['already_there']}"
-    timed = held(RESULTS / "reacher/seed0.json")["measured"]["near"]["rows"][MODEL]["seconds_per_decision"]
+    timed = near["rows"][MODEL]["seconds_per_decision"]
     said = sentences(
         f"{there} starts were already at their goal and are left out. One training seed; a decision takes",
         f"{1e3 * timed:.0f} ms for one arm, in a batch of all that are under way.",
@@ -235,7 +236,7 @@ def reacher() -> str:
     steps = [f"{result['steps']:,}" for result in found]
     goals = first["measured"]["near"]["rows"][MODEL]["goals"]
     said = sentences(
-        f"{len(found)} of the grid's three seeds, {_and(minutes)} minutes of training, {_and(steps)} steps;",
+        f"{len(found)} training seeds, {_and(minutes)} minutes of training, {_and(steps)} steps;",
         f"{goals} held-out goals of each protocol and seed.",
     )
     return f"{said}\n\n{markdown(['goals', *POLICIES], rows)}"
@@ -257,6 +258,15 @@ def harder() -> str:
     """Harder goals by models of uniform and of coloured noise."""
     found = read("harder", RESULTS)
     return results_tables.success_table(found, list(found[0]["measured"]))
+
+
+def controls() -> str:
+    """SIGReg and what stands in its place."""
+    return controls_table.table(controls_table.whole(read("controls_short", RESULTS)))
+
+
+def controls_verdict() -> str:
+    return sentences(controls_table.verdict(controls_table.whole(read("controls_short", RESULTS))))
 
 
 def _and(texts: Sequence[str]) -> str:
@@ -281,6 +291,8 @@ TABLES: dict[str, Callable[[], str]] = {
         reacher,
         quick,
         harder,
+        controls,
+        controls_verdict,
     )
 }
 
