@@ -1,6 +1,6 @@
 """Curves of sweeps: success against minutes, frames and parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,24 @@ CURVES: dict[str, tuple[str, Callable[[Result], float]]] = {
 USUAL = "usual"
 
 
+def drawn(results: Sequence[Result]) -> list[str]:
+    """The curves that have points of their own, and two or more with the recipe's."""
+    settings = {result["axes"].get("setting", "") for result in results}
+    of = {kind: {name for name in settings if name.startswith(f"{kind}-")} for kind in CURVES}
+    return [kind for kind, own in of.items() if own and len(own | ({_usual(kind, settings)} & settings)) > 1]
+
+
+def _usual(kind: str, settings: Collection[str]) -> str:
+    """The setting that is the recipe's own point of a curve."""
+    return f"{kind}-{USUAL}" if f"{kind}-{USUAL}" in settings else USUAL
+
+
 def curve(
     results: Sequence[Result], kind: str, evaluation: str
 ) -> dict[str, list[tuple[float, list[float]]]]:
     """By recipe the points of a curve, from left to right: where, and the success of each seed."""
     where, points = CURVES[kind][1], {}
-    own = {r["axes"]["setting"] for r in results}
-    usual = f"{kind}-{USUAL}" if f"{kind}-{USUAL}" in own else USUAL
+    usual = _usual(kind, {r["axes"]["setting"] for r in results})
     for result in results:
         setting = result["axes"]["setting"]
         if setting == usual or setting.startswith(f"{kind}-"):
@@ -39,7 +50,7 @@ def curve(
 def draw_curves(results: Sequence[Result], path: Path) -> Path:
     """A panel for each curve and evaluation: mean of the seeds, each seed as a dot, the floor dashed."""
     evaluations = [name for name in results[0]["measured"] if MODEL in all_rows(results[0], name)]
-    kinds = [kind for kind in CURVES if any(r["axes"]["setting"].startswith(f"{kind}-") for r in results)]
+    kinds = drawn(results)
     figure = Figure(figsize=(3.4 * len(kinds), 2.9 * len(evaluations) + 0.3), layout="constrained")
     axes = figure.subplots(len(evaluations), len(kinds), squeeze=False)
     for row, evaluation in zip(axes, evaluations, strict=True):

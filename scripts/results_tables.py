@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results_curves import draw_curves
+from results_curves import draw_curves, drawn
 from sweep_grid import SEED, recipe_of
 from sweep_results import FLOOR, MODEL, OBJECTIVE, TRUTH, Result, all_rows, groups, parameters, read, rows_of
 
@@ -184,9 +184,7 @@ def told(sweep: str, folder: Path, to: Path | None) -> str:
         results = read(sweep, folder)
         if not results:
             raise UserError(f"{folder}: has no results of {sweep}")
-        # A single setting makes no curve.
-        settings = {result["axes"].get("setting") for result in results}
-        curves = to and None not in settings and len(settings) > 1
+        curves = to and drawn(results)
         picture = draw_curves(results, _made(to) / f"{sweep}.png").name if to and curves else ""
         return section(sweep, results, read(SINGLE, folder), picture)
     except OTHER_FORM as error:

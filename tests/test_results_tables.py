@@ -147,6 +147,10 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     assert curves.curve(results, "episodes", "near")["swimmer"] == [(2_000, [55, 56]), (72_000, [40, 41])]
     # At its own number of steps the usual size is another run.
     assert curves.curve(results, "size", "near")["reacher"] == [(10_000, [65, 66]), (900_000, [60, 61])]
+    assert curves.drawn(results) == ["minutes", "episodes", "size"]
+    few = [r for r in results if r["axes"]["setting"] in ("minutes-1", "size-usual", "usual")]
+    assert curves.drawn(few) == ["minutes"]
+    assert curves.drawn([r for r in few if r["axes"]["setting"] == "minutes-1"]) == []
     assert tables.main(["curves", "--results", str(tmp_path), "--to", str(tmp_path / "docs")]) == 0
     assert (tmp_path / "docs" / "curves.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "docs" / "results.md").read_text("utf-8")
