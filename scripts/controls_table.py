@@ -21,7 +21,7 @@ GOALS = ("near", "far50")
 
 
 def whole(results: Sequence[Result]) -> list[Result]:
-    """Of the tasks and seeds that have all of them."""
+    """The results of those tasks and seeds that have every one of CONTROLS."""
     named: dict[tuple[str, int], set[str]] = {}
     for result in results:
         named.setdefault(_place(result), set()).add(result["axes"][OBJECTIVE])

@@ -88,7 +88,7 @@ def test_what_is_missing_is_found_and_nothing_else(text: str, wrong: list[str]) 
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.name)
-def test_every_block_of_code_is_one_that_a_test_runs(page: Path) -> None:
+def test_every_block_of_code_is_run_by_a_test_or_its_commands_exist(page: Path) -> None:
     """README's and extending's are run from first to last, method's are held against the code
     (test_readme.py, test_extending.py, test_method.py); others have commands alone, which exist."""
     text = page.read_text("utf-8")

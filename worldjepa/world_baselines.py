@@ -95,7 +95,7 @@ class Decoded(WorldModel):
     def __init__(self, config: Config, action_dim: int):
         super().__init__(config, action_dim)
         self.reconstruction_weight = config.model.rival.reconstruction
-        # Half the encoder's channels: with as many it would take ten times as long as the encoder.
+        # Half the encoder's channels: with as many it would take about eight times as long as the encoder.
         width = max(1, config.model.encoder.width // 2)
         self.decoder = FrameDecoder(self.latent, self.image_size, width)
 
