@@ -11,7 +11,7 @@ import resource, sys, torch
 from worldjepa.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(5):
+for _ in range(20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10, 2**20)
     torch.ones(20, 2**20)
@@ -26,5 +26,7 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_pages_are_faulted_in_once() -> None:
-    # Where chance has put a mapping in the heap's way it can't grow, and what lies elsewhere is given back.
-    assert min(faults("keep") for _ in range(3)) < 1000 < faults("leave")
+    # The last of twenty rounds is counted: a small block in the way lets the heap grow for up to ten of them. Another process is
+    # asked where one fails: chance may put a mapping above the heap, so that it can't grow at all.
+    assert any(faults("keep") < 1000 for _ in range(3))
+    assert faults("leave") > 1000
