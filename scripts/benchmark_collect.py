@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmark_results import add_keep, keep
 from worldjepa.envs.rendering import choose_backend
 
 SIZE, LENGTH, PROCESSES = 64, 200, 2
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--bare-seconds", type=float, default=10)
     parser.add_argument("--peer-python", help="of an environment that stable-worldmodel is installed in")
     parser.add_argument("--peer-episodes", type=int, default=4, help="an even number")
+    add_keep(parser, "collect")
     options = parser.parse_args()
     # Found once, for all sides.
     print(f"OpenGL: {choose_backend()}; {SIZE} px, {PROCESSES} processes, {os.cpu_count()} cores")
@@ -155,6 +157,8 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, rate in medians.items():
         print(f"{name:<28}{rate:>9.1f} frames/s, median of {len(rates[name])}")
+    if options.keep:
+        keep("collect", {"size": SIZE, "processes": PROCESSES, "frames_per_second": medians})
     compare = [("fast", "bare, fast"), ("full", "bare, full"), ("full", "stable-worldmodel")]
     compare.append(("fast", "stable-worldmodel"))
     words = ["", "", " (quality equal)", " (as each ships)"]

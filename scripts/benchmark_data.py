@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmark_results import add_keep, keep
+
 FRAMES, BATCH = 4, 128
 
 # Runs in the other interpreter: neither side imports the other.
@@ -138,7 +140,8 @@ def make(folder: Path, size: int, frames: int, peer: str) -> None:
         subprocess.run([peer, "-c", PEER, "write", folder, "0", "0", "0"], check=True)
 
 
-def compare(folder: Path, size: int, frames: int, peer: str, rounds: int, seconds: int) -> None:
+def compare(folder: Path, size: int, frames: int, peer: str, rounds: int, seconds: int) -> dict[str, float]:
+    """Print the rates of all readers; their medians come back."""
     make(folder, size, frames, peer)
 
     def theirs(task: str) -> list[Any]:
@@ -173,6 +176,7 @@ def compare(folder: Path, size: int, frames: int, peer: str, rounds: int, second
         print(
             f"{name:<42}{middle:>9,.0f}{span:>20}{middle / hdf5:>8.1f} ×{middle / lance:>8.1f} ×", flush=True
         )
+    return {name: statistics.median(found) for name, found in rates.items()}
 
 
 def write_sparse(folder: Path, gigabytes: float, size: int, shard_frames: int = 4000) -> None:
@@ -202,7 +206,8 @@ def write_sparse(folder: Path, gigabytes: float, size: int, shard_frames: int = 
             file["ep_len"], file["ep_offset"] = lengths, np.cumsum(lengths) - lengths
 
 
-def large(folder: Path, gigabytes: float, size: int, steps: int) -> None:
+def large(folder: Path, gigabytes: float, size: int, steps: int) -> dict[str, float]:
+    """Print how soon sparse shards open and what training on them keeps in memory; both come back."""
     data = folder / f"sparse-{size}"
     write_sparse(data, gigabytes, size)
     files = [path.stat() for path in data.iterdir()]
@@ -242,6 +247,7 @@ def large(folder: Path, gigabytes: float, size: int, steps: int) -> None:
         f"{steps} training steps read {read:.1f} GB; at most {peak['VmHWM:'] / 1e6:.2f} GB resident: "
         f"{peak['RssAnon:'] / 1e6:.2f} GB of its own, {peak['RssFile:'] / 1e6:.2f} GB of files and libraries"
     )
+    return {"gigabytes": gigabytes, "opened": statistics.median(opened), "resident": peak["VmHWM:"] / 1e6}
 
 
 def main() -> None:
@@ -257,6 +263,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=20, help="sparse shards; 0: none")
     parser.add_argument("--steps", type=int, default=400, help="training steps on them")
     parser.add_argument("--compression", action="store_true", help="compare them, at each size")
+    add_keep(parser, "data")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if len(options.frames) != len(options.sizes):
@@ -264,16 +271,20 @@ def main() -> None:
     if options.read:
         print(json.dumps(read_ours(options.read, options.seconds)))
         return
+    measured: dict[str, Any] = {"rounds": options.rounds, "windows_per_second": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if options.peer_python:
             for size, frames in zip(options.sizes, options.frames, strict=True):
                 peer, rounds = options.peer_python, options.rounds
-                compare(folder / f"data-{size}", size, frames, peer, rounds, options.seconds)
+                rates = compare(folder / f"data-{size}", size, frames, peer, rounds, options.seconds)
+                measured["windows_per_second"][str(size)] = rates
         for size, frames in zip(options.sizes, options.frames, strict=True) if options.compression else ():
             compressions(folder / f"data-{size}", size, frames, options.rounds, options.seconds)
         if options.gigabytes:
-            large(folder, options.gigabytes, options.sizes[0], options.steps)
+            measured["large"] = large(folder, options.gigabytes, options.sizes[0], options.steps)
+    if options.keep:
+        keep("data", measured)
 
 
 if __name__ == "__main__":

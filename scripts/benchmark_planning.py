@@ -25,10 +25,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from benchmark_results import add_keep, keep
 from torch import Tensor
 
 from worldjepa.config import Config, PlanConfig
@@ -108,8 +110,8 @@ def milliseconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[s
 
 
 @torch.inference_mode()
-def compare(model: WorldModel, episodes: int, samples: int, repeats: int) -> None:
-    """Print one row."""
+def compare(model: WorldModel, episodes: int, samples: int, repeats: int) -> dict[str, Any]:
+    """Print one row, which comes back."""
     context, horizon = model.context, Config().plan.horizon
     width = model.frameskip * model.action_dim
     z, past = torch.randn(episodes, context, model.latent), torch.randn(episodes, context - 1, width)
@@ -129,6 +131,7 @@ def compare(model: WorldModel, episodes: int, samples: int, repeats: int) -> Non
     base = times["recomputed"]
     row = f"{episodes:>8} {samples:>10}" + "".join(f"{value:>12.1f}" for value in times.values())
     print(row + f"{base / times['ours']:>10.1f}×{base / times['bfloat16']:>11.1f}×", flush=True)
+    return {"episodes": episodes, "candidates": samples, "milliseconds": times}
 
 
 def decision(model: WorldModel, repeats: int) -> float:
@@ -148,8 +151,8 @@ def _agent(plan: PlanConfig, model: WorldModel, frameskip: int) -> Agent:
     return build_agent(plan, frameskip, gymnasium.spaces.Box(-bound, bound), dynamics, device)
 
 
-def against_peer(python: str, threads: int, episodes: int, iterations: int, rounds: int) -> None:
-    """Print costs and plans per second of both sides."""
+def against_peer(python: str, threads: int, episodes: int, iterations: int, rounds: int) -> dict[str, float]:
+    """Print how far costs are apart, and plans per second of both sides; they come back."""
     draw = np.random.default_rng(0)
     now, goal = draw.integers(0, 256, (2, episodes, 224, 224, 3), np.uint8)
     plans = draw.uniform(-1, 1, (1, 300, 5, 10)).astype(np.float32)
@@ -184,6 +187,7 @@ def against_peer(python: str, threads: int, episodes: int, iterations: int, roun
     rates = [scored / min(times) for times in seconds]
     print(f"{episodes} episodes, 300 candidates, {iterations} iterations, 5 blocks; plans scored per second:")
     print(f"stable-worldmodel {rates[0]:.0f}, ours {rates[1]:.0f}: {rates[1] / rates[0]:.2f}×")
+    return {"costs_apart": apart, "theirs": rates[0], "ours": rates[1]}
 
 
 @torch.inference_mode()
@@ -203,6 +207,7 @@ def main() -> None:
     parser.add_argument("--peer-episodes", type=int, default=50)
     parser.add_argument("--peer-iterations", type=int, default=2)
     parser.add_argument("--peer-rounds", type=int, default=3)
+    add_keep(parser, "planning")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -210,14 +215,18 @@ def main() -> None:
     model = WorldModel(Config(), action_dim=2).eval()
     print(f"one scoring of all candidates in ms, {options.threads} threads, torch {torch.__version__}")
     print("episodes candidates  recomputed        ours    bfloat16       ours    bfloat16")
-    for episodes, samples in ((1, 64), (1, 300), (50, 64), (200, 64)):
-        compare(model, episodes, samples, options.repeats)
+    sizes = ((1, 64), (1, 300), (50, 64), (200, 64))
+    measured: dict[str, Any] = {"threads": options.threads}
+    measured["scoring"] = [compare(model, *size, options.repeats) for size in sizes]
     plan = Config().plan
     setting = f"{plan.num_samples} candidates, {plan.iterations} iterations"
-    print(f"one robot's decision, {setting}: {decision(model, options.repeats):.1f} ms")
+    measured["decision"] = decision(model, options.repeats)
+    print(f"one robot's decision, {setting}: {measured['decision']:.1f} ms")
     if options.peer_python:
         peer = options.peer_episodes, options.peer_iterations, options.peer_rounds
-        against_peer(options.peer_python, options.threads, *peer)
+        measured["lewm"] = against_peer(options.peer_python, options.threads, *peer)
+    if options.keep:
+        keep("planning", measured)
 
 
 if __name__ == "__main__":

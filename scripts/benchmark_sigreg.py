@@ -2,6 +2,7 @@
 
     python scripts/benchmark_sigreg.py              # 2 threads, float32, 1024 slices, 17 knots on [0, 3]
     python scripts/benchmark_sigreg.py --fused      # and the fused form, which needs a C++ compiler
+    python scripts/benchmark_sigreg.py --keep       # in results/benchmarks/, for the README
 
 At the end stands what SIGReg takes of a whole training step of the CPU recipe (128 windows of 4 frames): the
 step's time against that of the same step with a mean square in SIGReg's place.
@@ -18,12 +19,15 @@ import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from benchmark_results import add_keep, keep
 from torch import Tensor
 
 from worldjepa.config import Config, TrainConfig
 from worldjepa.device import choose_precision
+from worldjepa.memory import keep_freed_memory
 from worldjepa.optimizer import build_optimizer
 from worldjepa.sigreg import EppsPulley, SIGReg
 from worldjepa.world_model import WorldModel
@@ -105,8 +109,8 @@ def peak() -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
-def compare(z: Tensor, num_slices: int, forms: list[str], seconds: float) -> None:
-    """Print one row: times, ratios to the plain form, differences from it."""
+def compare(z: Tensor, num_slices: int, forms: list[str], seconds: float) -> dict[str, Any]:
+    """Print one row: times, ratios to the plain form, differences from it; the times come back."""
     functions = {form: make(form, num_slices) for form in forms}
     calls = {form: functools.partial(step, function, z) for form, function in functions.items()}
     times = milliseconds(calls, seconds)
@@ -117,6 +121,7 @@ def compare(z: Tensor, num_slices: int, forms: list[str], seconds: float) -> Non
     row += "".join(f"{times[form]:>11.2f}" for form in forms)
     row += "".join(f"{times['plain'] / times[form]:>13.1f}×" for form in forms[2:])
     print(row + f"{abs(our_value / value - 1):>9.0e}{error:>10.0e}", flush=True)
+    return {"samples": list(z.shape[:-1]), "slices": num_slices, "milliseconds": times}
 
 
 def training_step(num_slices: int) -> Callable[[], None]:
@@ -152,9 +157,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1, help="for each form at each size (default 1)")
     parser.add_argument("--fused", action="store_true", help="the fused form as well")
+    add_keep(parser, "sigreg")
     options = parser.parse_args()
     dim, slices, threads, seconds = options.dim, options.slices, options.threads, options.seconds
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as a training does
     torch.manual_seed(0)
 
     forms = list(FORMS if options.fused else FORMS[:-1])
@@ -162,11 +169,9 @@ def main() -> None:
     print(f"forward + backward in ms: float32, {setting}")
     ratios = "".join(f"{'plain/' + form:>14}" for form in forms[2:])
     print(f"{'N':>8} {'K':>6}" + "".join(f"{form:>11}" for form in forms) + ratios + "   Δvalue Δgradient")
-    for samples in options.samples:
-        compare(torch.randn(samples, dim), slices, forms, seconds)
+    rows = [compare(torch.randn(samples, dim), slices, forms, seconds) for samples in options.samples]
     # A training step of the CPU recipe: 4 time steps of 128 windows.
-    for num_slices in (256, 1024):
-        compare(torch.randn(4, 128, dim), num_slices, forms, seconds)
+    rows += [compare(torch.randn(4, 128, dim), num_slices, forms, seconds) for num_slices in (256, 1024)]
 
     z = torch.randn(8192, dim)
     sizes = {str(N): functools.partial(step, make("ours", slices), z[:N]) for N in (1024, 8192)}
@@ -190,6 +195,8 @@ def main() -> None:
     row = ", ".join(f"{form} {value:.0f} MB" for form, value in memory.items())
     share = memory["ours"] / memory["plain"]
     print(f"peak extra memory, N = 2048: {row}; ours is {share:.3f} of the plain form's")
+    if options.keep:
+        keep("sigreg", {"dim": dim, "knots": KNOTS, "threads": threads, "rows": rows, "megabytes": memory})
 
 
 if __name__ == "__main__":

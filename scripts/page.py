@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import benchmark_tables
 import controls_table
 import images_table
 import numpy as np
@@ -217,6 +218,21 @@ def tasks() -> str:
     return markdown(head, rows)
 
 
+def filmed() -> str:
+    """What is seen in the film of the tasks, and how far those models were trained."""
+    films = held(RESULTS / "film.json")
+    steps: dict[int, list[str]] = {}
+    for recipe in task_table.RECIPES:
+        steps.setdefault(films[recipe]["checkpoint"], []).append(recipe)
+    models = "; ".join(f"{count:,}: {_and(recipes)}" for count, recipes in sorted(steps.items()))
+    reached = sum(film["reached"] for film in films.values())
+    return sentences(
+        "Of each task the first held-out goal, as start, now, goal, played until it is reached or the budget",
+        f"is used: {reached} of the {len(films)} are reached. Steps of training of the models that plan",
+        f"here: {models}.",
+    )
+
+
 def _over_seeds(rows: Sequence[dict[str, Any]], policy: str) -> str:
     """Floor and bound know nothing of a training: every seed has the same."""
     return cell([row[policy] for row in rows][: 1 if policy in (FLOOR, TRUTH) else None])
@@ -287,12 +303,19 @@ TABLES: dict[str, Callable[[], str]] = {
         losses,
         selection,
         task_rules,
+        filmed,
         tasks,
         reacher,
         quick,
         harder,
         controls,
         controls_verdict,
+        benchmark_tables.demo,
+        benchmark_tables.reading,
+        benchmark_tables.collecting,
+        benchmark_tables.scoring,
+        benchmark_tables.profile,
+        benchmark_tables.sigreg,
     )
 }
 

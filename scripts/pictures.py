@@ -1,7 +1,9 @@
 """The pictures of the pages that the package alone can draw: `make pictures`.
 
-docs/planned_episodes.gif is what `worldjepa plan reacher-pretrained` leaves, docs/tasks.png two starts and
-goals of every task. docs/pictures.json says what each was drawn from; tests/test_page.py fails where that is
+docs/planned_episodes.gif is what `worldjepa plan reacher-pretrained` leaves, docs/planned_tasks.gif the
+episodes of results/film.json (scripts/tasks_film.py) played again, docs/tasks.png two starts and goals of
+every task, docs/tensorboard.png the scalars of results/dashboard/ as TensorBoard shows them (it needs
+Chromium). docs/pictures.json says what each was drawn from; tests/test_page.py fails where that is
 no longer what is there, or where a picture is not the one that was drawn.
 """
 
@@ -15,19 +17,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import dashboard_picture
 import gymnasium
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from sweep_run import held
 from task_table import HELD_OUT, RECIPES, options
 from worldjepa.envs.tasks import TASKS
 
 from worldjepa.cli import main as worldjepa
 from worldjepa.data.environments import make_env
 from worldjepa.data.episodes import collect_episode
-from worldjepa.files import write_text
+from worldjepa.evaluation import dashboard
+from worldjepa.evaluation.goals import without_counting
+from worldjepa.evaluation.pictures import film, gif_bytes, tile
+from worldjepa.files import whole, write_text
+from worldjepa.metric_log import read_metrics
 from worldjepa.recipes import load_config
 
 DOCS = Path(__file__).parents[1] / "docs"
-FILM, SHEET, DRAWN = DOCS / "planned_episodes.gif", DOCS / "tasks.png", DOCS / "pictures.json"
+RESULTS = DOCS.parent / "results"
+FILM, TASKS_FILM, SHEET = DOCS / "planned_episodes.gif", DOCS / "planned_tasks.gif", DOCS / "tasks.png"
+DRAWN = DOCS / "pictures.json"
 PLANNED = ("plan", "reacher-pretrained", "plan.rival_steps=0", "plan.bound_goals=0")
 
 
@@ -44,7 +56,18 @@ def sources() -> dict[str, str]:
         about = options(config, task)
         tasks[recipe] = {name: about[name] for name in ("env", "collect", "task")}
     weights = (files("worldjepa.pretrained") / "reacher" / "model.safetensors").read_bytes()
-    return {FILM.name: digest(weights), SHEET.name: digest(json.dumps(tasks, sort_keys=True).encode())}
+    scalars = [read_metrics(path) for path in sorted(dashboard_picture.RESULTS.glob("*.jsonl"))]
+    looks = {recipe: {name: about[name] for name in ("env", "task")} for recipe, about in tasks.items()}
+    return {
+        FILM.name: digest(weights),
+        TASKS_FILM.name: _digest_of([looks, held(RESULTS / "film.json")]),
+        SHEET.name: _digest_of(tasks),
+        dashboard_picture.PICTURE.name: _digest_of([dashboard.LAYOUT, scalars]),
+    }
+
+
+def _digest_of(tree: Any) -> str:
+    return digest(json.dumps(tree, sort_keys=True).encode())
 
 
 def draw_film() -> None:
@@ -52,6 +75,50 @@ def draw_film() -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         assert worldjepa(PLANNED) == 0
         shutil.copyfile(Path("runs", PLANNED[1], "evaluation", "plan.gif"), FILM)
+
+
+def draw_tasks_film() -> None:
+    """Every task's kept episode, played again: start, now, goal."""
+    kept = held(RESULTS / "film.json")
+    films = {recipe: played_again(recipe, kept[recipe]) for recipe in RECIPES}
+    longest, columns = max(map(len, films.values())), 3
+    pictures = []
+    for t in range(0, longest, 2):
+        cells = [_titled(film[min(t, len(film) - 1)], recipe) for recipe, film in films.items()]
+        cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+        pictures.append(tile([cells[i : i + columns] for i in range(0, len(cells), columns)], gap=6))
+    with whole(TASKS_FILM) as temporary:
+        temporary.write_bytes(gif_bytes(pictures, fps=10))
+
+
+def played_again(recipe: str, kept: dict[str, Any]) -> list[np.ndarray]:
+    """The film of one episode.
+
+    Raises:
+        ValueError: its goal is not reached, or missed, as it was.
+    """
+    env = make_env(load_config(recipe).env)
+    inner = without_counting(env)
+    goal = inner.set_goal(np.array(kept["goal"]))
+    inner.set_state(np.array(kept["start"]))
+    frames, reached = [inner.render()], False
+    for action in kept["actions"]:
+        frame, _, reached, _, _ = inner.step(np.array(action))
+        frames.append(frame)
+    env.close()
+    if reached != kept["reached"]:
+        raise ValueError(
+            f"{recipe}: played again, the episode ends otherwise; scripts/tasks_film.py keeps a new one"
+        )
+    return film([frames], goal[None], np.array([reached]), scale=2)
+
+
+def _titled(picture: np.ndarray, title: str, height: int = 22) -> np.ndarray:
+    """With a line of text above."""
+    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + height), "white")
+    canvas.paste(Image.fromarray(picture), (0, height))
+    ImageDraw.Draw(canvas).text((2, 3), title, fill="black", font_size=15)
+    return np.asarray(canvas)
 
 
 def draw_sheet() -> None:
@@ -75,13 +142,15 @@ def draw_sheet() -> None:
 
 def main() -> None:
     draw_film()
+    draw_tasks_film()
     draw_sheet()
+    dashboard_picture.draw()
     about: dict[str, Any] = {
         name: {"from": source, "sha256": digest((DOCS / name).read_bytes())}
         for name, source in sources().items()
     }
     write_text(DRAWN, json.dumps(about, indent=1) + "\n")
-    print(os.path.relpath(FILM), os.path.relpath(SHEET), sep="\n")
+    print(*(os.path.relpath(DOCS / name) for name in about), sep="\n")
 
 
 if __name__ == "__main__":

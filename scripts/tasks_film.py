@@ -1,67 +1,82 @@
-"""The first planned episode of each task side by side, docs/planned_tasks.gif: what `scripts/sweep.py tasks`
-filmed in runs/sweeps/tasks/TASK-jepa-seed0/evaluation/plan.gif.
+"""Keep the first planned episode of each task in results/film.json, which `make pictures` draws as
+docs/planned_tasks.gif.
 
-    python scripts/tasks_film.py
+    python scripts/tasks_film.py runs/sweeps/tasks/*-jepa-seed0
 
-No episode is chosen: they are the first held-out goals of each task, as start, now, goal.
+No episode is chosen: it is the first held-out goal that `worldjepa plan RUN` tries. What is kept is the goal,
+the start, and the actions that the planner took.
 """
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
-from task_table import RECIPES
 
-from worldjepa.evaluation.pictures import gif_bytes, tile
-from worldjepa.files import whole
+from worldjepa.commands.train import goal_env, open_store
+from worldjepa.data.windows import split_episodes
+from worldjepa.errors import UserError
+from worldjepa.evaluation.goals import Policy, play, sample_goals
+from worldjepa.evaluation.planner import latent_planner, prepare
+from worldjepa.files import write_text
+from worldjepa.recipes import load_config
+from worldjepa.run import Run
+from worldjepa.trainer import choose_device
 
-ROOT = Path(__file__).parents[1]
-FILM = ROOT / "docs" / "planned_tasks.gif"
-# Of the sweep's films: an episode's start, now and goal, and the gap between two episodes, in pixels.
-WIDTH, HEIGHT, GAP = 384, 128, 6
-TITLE = 22
-
-
-def episodes(path: Path, count: int) -> np.ndarray:
-    """The first episodes of a film, one under the other, (T, H, W, 3) uint8."""
-    with Image.open(path) as film:
-        frames = []
-        for number in range(film.n_frames):  # type: ignore[attr-defined]
-            film.seek(number)
-            frames.append(np.asarray(film.convert("RGB")))
-    columns = (slice(i * (WIDTH + GAP), i * (WIDTH + GAP) + WIDTH) for i in range(count))
-    return np.concatenate([np.stack(frames)[:, :HEIGHT, column] for column in columns], 1)
+RESULTS = Path(__file__).parents[1] / "results" / "film.json"
 
 
-def titled(picture: np.ndarray, title: str) -> np.ndarray:
-    """With a line of text above."""
-    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + TITLE), "white")
-    canvas.paste(Image.fromarray(picture), (0, TITLE))
-    ImageDraw.Draw(canvas).text((2, 3), title, fill="black", font_size=15)
-    return np.asarray(canvas)
+class Recording:
+    """A policy that keeps what it did in a single episode."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.actions = policy, []
+        self.reset, self.keep = policy.reset, policy.keep
+
+    def act(self, frames: np.ndarray, states: np.ndarray | None = None) -> np.ndarray:
+        blocks = self.policy.act(frames, states)
+        self.actions += blocks[0].tolist()
+        return blocks
+
+
+def record(run: str) -> tuple[str, dict[str, Any]]:
+    """The recipe of a run, and its planner's first episode."""
+    config = load_config(run)
+    target, device = Run(config.run), choose_device(config.train)
+    model = target.load_world_model(device)
+    prepare(model, config, device)
+    store, plan = open_store(config), config.plan
+    env = goal_env(config, store)
+    _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)
+    first = sample_goals(store, held_out, env, 1, plan.goal_offset, plan.seed, tolerance=plan.tolerance)
+    policy = Recording(latent_planner(config, store, model, env.action_space))
+    outcome = play(env, first, policy, plan.budget, 1, config.name, plan.tolerance, plan.hold)
+    env.close()
+    return config.name, {
+        "checkpoint": target.chosen_step(),
+        "episode": int(first.episode[0]),
+        "step": int(first.step[0]),
+        "reached": bool(outcome.success[0]),
+        "start": first.start[0].tolist(),
+        "goal": first.goal[0].tolist(),
+        # The last block is left where the goal was reached.
+        "actions": policy.actions[: int(outcome.steps[0])],
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/sweeps/tasks"), help="default: %(default)s")
-    parser.add_argument("--episodes", type=int, default=1, help="of each task (default: %(default)s)")
-    parser.add_argument("--columns", type=int, default=3, help="tasks in a row (default: %(default)s)")
-    chosen = parser.parse_args()
-    paths = {task: chosen.runs / f"{task}-jepa-seed0" / "evaluation" / "plan.gif" for task in RECIPES}
-    films = {task: episodes(path, chosen.episodes) for task, path in paths.items() if path.exists()}
-    if not films:
-        parser.error(f"{chosen.runs}: holds no film; `python scripts/sweep.py tasks` makes them")
-    longest = max(map(len, films.values()))
-    pictures = []
-    for t in range(longest):
-        cells = [titled(film[min(t, len(film) - 1)], task) for task, film in films.items()]
-        cells += [np.full_like(cells[0], 255)] * (-len(cells) % chosen.columns)
-        rows = [cells[i : i + chosen.columns] for i in range(0, len(cells), chosen.columns)]
-        pictures.append(tile(rows, gap=GAP))
-    with whole(FILM) as temporary:
-        temporary.write_bytes(gif_bytes(pictures, fps=10))
-    print(f"{FILM}: {', '.join(films)}")
+    parser.add_argument("runs", nargs="+", help="trained runs, one of each recipe")
+    films = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    for run in parser.parse_args().runs:
+        try:
+            recipe, film = record(run)
+        except UserError as error:
+            parser.error(str(error))
+        films[recipe] = film
+        write_text(RESULTS, json.dumps(films, indent=1) + "\n")
+        print(f"{recipe}: {'reached' if film['reached'] else 'not reached'}, {len(film['actions'])} steps")
 
 
 if __name__ == "__main__":

@@ -49,12 +49,25 @@ def test_the_package_is_built_and_tried_and_the_site_made(jobs: dict[str, Any]) 
     assert commands(jobs["package"])[-2:] == ["make try-wheel", "make docs"]
 
 
-def test_every_job_gets_the_code_and_a_python_first(jobs: dict[str, Any]) -> None:
-    for job in jobs.values():
+@pytest.fixture
+def nightly() -> dict[str, Any]:
+    workflow = read(ROOT / ".github" / "workflows" / "nightly.yml")
+    assert set(workflow[True]) == {"schedule", "workflow_dispatch"}
+    assert workflow["permissions"] == {"contents": "read"}
+    return workflow["jobs"]
+
+
+def test_what_takes_long_is_tested_every_night(nightly: dict[str, Any]) -> None:
+    assert commands(nightly["slow"])[-1] == "make test-slow"
+    assert nightly["slow"]["timeout-minutes"] <= 180
+
+
+def test_every_job_gets_the_code_and_a_python_first(jobs: dict[str, Any], nightly: dict[str, Any]) -> None:
+    for job in (jobs | nightly).values():
         used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
         assert used == ["actions/checkout", "actions/setup-python"]
         assert all("uses" in step for step in job["steps"][:2])
-        assert job["timeout-minutes"] <= 60
+    assert all(job["timeout-minutes"] <= 60 for job in jobs.values())
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
