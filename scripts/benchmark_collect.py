@@ -158,7 +158,8 @@ def main() -> None:
     for name, rate in medians.items():
         print(f"{name:<28}{rate:>9.1f} frames/s, median of {len(rates[name])}")
     if options.keep:
-        keep("collect", {"size": SIZE, "processes": PROCESSES, "frames_per_second": medians})
+        about = {"size": SIZE, "processes": PROCESSES, "rounds": options.rounds}
+        keep("collect", {**about, "frames_per_second": medians})
     compare = [("fast", "bare, fast"), ("full", "bare, full"), ("full", "stable-worldmodel")]
     compare.append(("fast", "stable-worldmodel"))
     words = ["", "", " (quality equal)", " (as each ships)"]

@@ -11,17 +11,6 @@ PEER = "stable-worldmodel"
 FORMS = {"plain": "plain cosines and sines", "complex": "Algorithm 1, complex", "ours": "ours"}
 
 
-def demo() -> str:
-    """How long `make demo` takes."""
-    found, machine = kept("demo")
-    minutes, seconds = divmod(round(found["seconds"]), 60)
-    return _filled(f"""
-        `make demo` took {minutes} min {seconds:02} s on {machine} (`scripts/benchmark_demo.py`; the
-        installation apart), with {found["steps"]:,} steps of training, and reached {found["reached"]} of
-        {found["goals"]} goals. A second run skips what is done.
-    """)
-
-
 def reading() -> str:
     """Windows of data, by our reader and the peer's."""
     found, machine = kept("data")
@@ -43,10 +32,11 @@ def collecting() -> str:
     found, machine = kept("collect")
     rates = found["frames_per_second"]
     fast, full = rates["worldjepa, fast"], rates["worldjepa, full"]
+    rounds = "one round" if found["rounds"] == 1 else f"medians of {found['rounds']} rounds"
     return _filled(f"""
         Collecting reacher with {found["processes"]} processes (`scripts/benchmark_collect.py`, start-up
-        included, {machine}): {fast:,.0f} frames a second, {fast / rates["bare, fast"]:.2f} of as many bare
-        renderers that do nothing else; {PEER}'s `World.collect` gives {rates[PEER]:,.0f}, and ours
+        included, {rounds}, {machine}): {fast:,.0f} frames a second, {fast / rates["bare, fast"]:.2f} of as
+        many bare renderers that do nothing else; {PEER}'s `World.collect` gives {rates[PEER]:,.0f}, and ours
         {full:,.0f} at its rendering quality.
     """)
 
@@ -56,11 +46,14 @@ def scoring() -> str:
     found, machine = kept("planning")
     row = next(row for row in found["scoring"] if (row["episodes"], row["candidates"]) == (50, 64))
     times = {name: f"{value:.0f}" for name, value in row["milliseconds"].items()}
+    # `worldjepa plan` takes bfloat16 where the hardware gains by it alone.
+    gains = row["milliseconds"]["bfloat16"] < row["milliseconds"]["ours"]
+    rounded = f", in bfloat16 {times['bfloat16']}" if gains else ""
     lewm = found["lewm"]
     return _filled(f"""
         Positions in the predictor are relative, so a rollout keeps keys and values and computes no token
-        twice: 50 episodes × 64 candidates, five blocks ahead, take {times["ours"]} ms, in bfloat16
-        {times["bfloat16"]}, against {times["recomputed"]} with the window recomputed at each step; one
+        twice: 50 episodes × 64 candidates, five blocks ahead, take {times["ours"]} ms{rounded}, against
+        {times["recomputed"]} with the window recomputed at each step; one
         robot's decision takes {found["decision"]:.0f} ms (`scripts/benchmark_planning.py`,
         {found["threads"]} threads, {machine}). With LeWorldModel's architecture and weights in float32 our
         agent scores {lewm["ours"] / lewm["theirs"]:.1f} times the plans per second of {PEER}'s
@@ -89,7 +82,12 @@ def sigreg() -> str:
     """)
     memory = found["megabytes"]
     ours, plain = (f"{memory[form]:.0f} MB" for form in ("ours", "plain"))
-    end = f"At N = 2048 it takes {ours} beside its input, the plain form {plain}."
+    end = _filled(f"""
+        At N = 2048 it takes {ours} beside its input, the plain form {plain}. The process keeps freed memory
+        for what comes next, as every command here does; where it goes back to the system, as by default, the
+        plain form takes {_milliseconds(found["given_back"]["plain"])} there and ours
+        {_milliseconds(found["given_back"]["ours"])}.
+    """)
     return f"{said}\n\n{markdown(['samples N', *FORMS.values(), ''], rows)}\n\n{end}"
 
 

@@ -310,7 +310,6 @@ TABLES: dict[str, Callable[[], str]] = {
         harder,
         controls,
         controls_verdict,
-        benchmark_tables.demo,
         benchmark_tables.reading,
         benchmark_tables.collecting,
         benchmark_tables.scoring,

@@ -26,7 +26,7 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_pages_are_faulted_in_once() -> None:
-    # The last of twenty rounds is counted: a small block in the way lets the heap grow for up to ten of them. Another process is
-    # asked where one fails: chance may put a mapping above the heap, so that it can't grow at all.
+    # The last of twenty rounds is counted: a small block in the way lets the heap grow for up to ten of them.
+    # Another process is asked where one fails: a mapping may lie above the heap, so that it can't grow.
     assert any(faults("keep") < 1000 for _ in range(3))
     assert faults("leave") > 1000
