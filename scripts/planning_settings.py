@@ -20,13 +20,11 @@ from worldjepa.commands.train import goal_env, open_store
 from worldjepa.data.windows import split_episodes
 from worldjepa.errors import UserError
 from worldjepa.evaluation.goals import play, sample_goals, summary
-from worldjepa.evaluation.planner import latent_planner
+from worldjepa.evaluation.planner import latent_planner, prepare
 from worldjepa.files import write_text
-from worldjepa.planning.packed import pack
-from worldjepa.planning.solvers import DESCENDING
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
-from worldjepa.trainer import choose_device, choose_precision
+from worldjepa.trainer import choose_device
 
 RESULTS = Path(__file__).parents[1] / "results" / "planning_settings.json"
 
@@ -57,10 +55,8 @@ def evaluate(config: Any, about: dict[str, Any]) -> dict[str, Any]:
     """The summary of one setting, and which goals were reached."""
     run = Run(config.run)
     device = choose_device(config.train)
-    model = run.load_model(device)
-    model.predictor.to(choose_precision(config.train, device))
-    if config.plan.solver not in DESCENDING:
-        pack(model.predictor)
+    model = run.load_world_model(device)
+    prepare(model, config, device)
     store, plan = open_store(config), config.plan
     env = goal_env(config, store)
     _, held_out = split_episodes(len(store.lengths), config.data.held_out, config.data.split_seed)

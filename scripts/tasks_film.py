@@ -20,6 +20,7 @@ from worldjepa.errors import UserError
 from worldjepa.evaluation.goals import Policy, play, sample_goals
 from worldjepa.evaluation.planner import latent_planner, prepare
 from worldjepa.files import write_text
+from worldjepa.pretrained import SUFFIX
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
 from worldjepa.trainer import choose_device
@@ -53,7 +54,7 @@ def record(run: str) -> tuple[str, dict[str, Any]]:
     policy = Recording(latent_planner(config, store, model, env.action_space))
     outcome = play(env, first, policy, plan.budget, 1, config.name, plan.tolerance, plan.hold)
     env.close()
-    return config.name, {
+    return config.name.removesuffix(SUFFIX), {
         "checkpoint": target.chosen_step(),
         "episode": int(first.episode[0]),
         "step": int(first.step[0]),
