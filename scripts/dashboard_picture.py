@@ -66,8 +66,9 @@ def _tensorboard(runs: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # The page shows the folder's name as it is given.
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", runs.name, "--port", str(port)]
+    process = subprocess.Popen(command, cwd=runs.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://localhost:{port}"
     wanted = [f'"{path.name}"' for path in runs.iterdir()]
     try:

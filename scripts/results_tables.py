@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_results import RESULTS as BENCHMARKS
 from results_curves import draw_curves, drawn
 from sweep_grid import SEED, recipe_of
 from sweep_results import FLOOR, MODEL, OBJECTIVE, TRUTH, Result, all_rows, groups, parameters, read, rows_of
@@ -159,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: results")
     parser.add_argument("--to", type=Path, help="folder for results.md and PNGs; else Markdown is printed")
     options = parser.parse_args(argv)
-    sweeps = options.sweeps or sorted({path.parent.name for path in options.results.glob("*/*.json")})
+    there = {path.parent.name for path in options.results.glob("*/*.json")}
+    sweeps = options.sweeps or sorted(there - {BENCHMARKS.name})
     try:
         sections = [told(sweep, options.results, options.to) for sweep in sweeps]
         if not sections:
