@@ -101,7 +101,7 @@ class Camera:
         camera: name of the camera.
         height, width: of a frame, in pixels.
         quality: "full" draws what dm-control draws; "fast" leaves out shadow maps, multisampling and
-            reflections, which under software OpenGL cost fifteen times the rest (DESIGN.md, decision 4).
+            reflections, which under software OpenGL cost fifteen times the rest.
     """
 
     def __init__(self, model: Any, camera: str, height: int, width: int, quality: str):

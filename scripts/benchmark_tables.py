@@ -1,9 +1,7 @@
 """What the pages say of speed, from results/benchmarks/ alone; scripts/page.py puts it there."""
 
-import textwrap
-
 from benchmark_results import kept
-from results_tables import markdown
+from results_tables import markdown, sentences
 
 from worldjepa.profiling import profile_table
 
@@ -16,7 +14,7 @@ def reading() -> str:
     found, machine = kept("data")
     rates = {name: f"{rate:,.0f}" for name, rate in found["windows_per_second"]["64"].items()}
     large = found["large"]
-    return _filled(f"""
+    return sentences(f"""
         Windows of 4 frames at 64 px from the page cache, one process (`scripts/benchmark_data.py`, medians of
         {found["rounds"]} rounds, {machine}): {rates["ours, shards"]} a second from shards,
         {rates["ours, the file that theirs wrote"]} from the file that {PEER} 0.1.1 wrote; its own HDF5 reader
@@ -33,7 +31,7 @@ def collecting() -> str:
     rates = found["frames_per_second"]
     fast, full = rates["worldjepa, fast"], rates["worldjepa, full"]
     rounds = "one round" if found["rounds"] == 1 else f"medians of {found['rounds']} rounds"
-    return _filled(f"""
+    return sentences(f"""
         Collecting reacher with {found["processes"]} processes (`scripts/benchmark_collect.py`, start-up
         included, {rounds}, {machine}): {fast:,.0f} frames a second, {fast / rates["bare, fast"]:.2f} of as
         many bare renderers that do nothing else; {PEER}'s `World.collect` gives {rates[PEER]:,.0f}, and ours
@@ -50,7 +48,7 @@ def scoring() -> str:
     gains = row["milliseconds"]["bfloat16"] < row["milliseconds"]["ours"]
     rounded = f", in bfloat16 {times['bfloat16']}" if gains else ""
     lewm = found["lewm"]
-    return _filled(f"""
+    return sentences(f"""
         Positions in the predictor are relative, so a rollout keeps keys and values and computes no token
         twice: 50 episodes × 64 candidates, five blocks ahead, take {times["ours"]} ms{rounded}, against
         {times["recomputed"]} with the window recomputed at each step; one
@@ -76,13 +74,13 @@ def sigreg() -> str:
             times = row["milliseconds"]
             ratio = f"{times['plain'] / times['ours']:.1f} ×"
             rows.append([f"{row['samples'][0]:,}", *(_milliseconds(times[form]) for form in FORMS), ratio])
-    said = _filled(f"""
+    said = sentences(f"""
         `scripts/benchmark_sigreg.py`, forward and backward on {found["threads"]} threads, float32, 1,024
         slices, {found["knots"]} knots, projection included, {machine}:
     """)
     memory = found["megabytes"]
     ours, plain = (f"{memory[form]:.0f} MB" for form in ("ours", "plain"))
-    end = _filled(f"""
+    end = sentences(f"""
         At N = 2048 it takes {ours} beside its input, the plain form {plain}. The process keeps freed memory
         for what comes next, as every command here does; where it goes back to the system, as by default, the
         plain form takes {_milliseconds(found["given_back"]["plain"])} there and ours
@@ -93,8 +91,3 @@ def sigreg() -> str:
 
 def _milliseconds(value: float) -> str:
     return f"{value:,.3g} ms" if value < 1000 else f"{value:,.0f} ms"
-
-
-def _filled(text: str) -> str:
-    """As lines of the pages' width."""
-    return textwrap.fill(" ".join(text.split()), 140)

@@ -70,6 +70,14 @@ def evaluate(config: Any, about: dict[str, Any]) -> dict[str, Any]:
     return {**about, **summary(outcome), "each": reached}
 
 
+def same(row: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Whether a row is of this setting; options that came since it was made do not count."""
+    there = row["options"]
+    return all(row[key] == about[key] for key in ("setting", "protocol", "checkpoint")) and all(
+        there[name] == value for name, value in about["options"].items() if name in there
+    )
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The settings of one protocol in Markdown, with paired differences to the best one."""
     each = {row["setting"]: np.array([int(c) for c in row["each"]]) for row in rows}
@@ -124,7 +132,7 @@ def compare(options: argparse.Namespace, names: list[str]) -> None:
             "checkpoint": int(checkpoint),
             "options": dataclasses.asdict(config.plan),
         }
-        done = [row for row in rows if all(row.get(key) == value for key, value in about.items())]
+        done = [row for row in rows if same(row, about)]
         if not done:
             done = [evaluate(config, about)]
             rows = [r for r in rows if (r["setting"], r["protocol"]) != (name, options.protocol)] + done

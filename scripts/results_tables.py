@@ -7,6 +7,7 @@ python scripts/results_tables.py --to docs        # into docs/results.md, with i
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ def number(values: Sequence[float], digits: int = 2) -> str:
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def sentences(*parts: str) -> str:
+    """As lines of the pages' width."""
+    return textwrap.fill(" ".join(" ".join(parts).split()), 140)
 
 
 def success_table(results: Sequence[Result], evaluations: Sequence[str]) -> str:

@@ -212,6 +212,8 @@ def test_register_tokens_are_beside_the_patches_and_learn() -> None:
         ("resnet10t", {"layers": 2}, r"model\.encoder\.layers=2: resnet10t has no class token"),
         ("resnet10t", {"register_tokens": 4}, "resnet10t does not take .* 'reg_tokens'"),
         ("resnet", {"layers": 5}, r"model\.encoder\.layers=5: resnet has 4 blocks"),
+        ("vit_tiny_patch16_224", {"layers": 13}, r"model\.encoder\.layers=13: vit_tiny_patch16_224 has 12"),
+        ("cait_xxs24_224", {"layers": 2}, "cait_xxs24_224 does not give the class token of each layer"),
     ],
 )
 def test_layers_and_registers_that_are_not_there_are_named(

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from worldjepa.envs.rendering import OpenGLUnavailable
 
 from worldjepa.cli import main
 from worldjepa.commands import export
-from worldjepa.config import Config
+from worldjepa.config import Config, EnvConfig
 from worldjepa.image_jepa import ImageJEPA
 from worldjepa.planning.costs import COSTS
 from worldjepa.planning.dynamics import LatentDynamics
@@ -242,3 +243,14 @@ def test_an_environment_that_is_not_here_leaves_the_bounds_open(
     assert about["action_low"] is None
     assert about["action_high"] is None
     assert "my_robot" in capsys.readouterr().out
+
+
+def test_a_machine_that_can_not_draw_leaves_the_bounds_open(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def blind(config: EnvConfig) -> None:
+        raise OpenGLUnavailable("nothing draws here")
+
+    monkeypatch.setattr(export, "make_env", blind)
+    assert export._bounds(load_config("smoke"), 2) == (None, None)
+    assert "nothing draws here" in capsys.readouterr().out

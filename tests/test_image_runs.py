@@ -174,6 +174,11 @@ def test_a_world_model_begins_with_the_encoder_of_an_image_run(
     ours, theirs = (worldjepa.load(path).encoder for path in (tmp_path / "world", digits))
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other), name
+    taught = [*encoder, "model.objective=ema", "model.rival.momentum=0.99"]
+    assert cli.main(["train", "smoke", f"run={tmp_path}/taught", *words, *taught]) == 0
+    teacher = worldjepa.load(tmp_path / "taught").teacher.copies[0]
+    for mine, other in zip(teacher.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
     wider = [*encoder, "model.encoder.width=16"]
     capsys.readouterr()
     assert cli.main(["train", "smoke", f"run={tmp_path}/wide", *words, *wider]) == 2

@@ -54,6 +54,10 @@ def test_a_folders_own_split_is_taken(tmp_path: Path) -> None:
     train, test = load_images(str(tmp_path))
     assert (len(train), len(test)) == (2, 2)
     assert list(train.labels) == list(test.labels) == [0, 1]
+    (tmp_path / "val").rename(tmp_path.parent / "val")
+    alone, _ = load_images(str(tmp_path), held_out=0.5)
+    assert alone.classes == ("a", "b")
+    (tmp_path.parent / "val").rename(tmp_path / "val")
     (tmp_path / "val" / "b").rename(tmp_path / "val" / "c")
     with pytest.raises(UserError, match=r"val: its classes \(subfolders\) are not those of .*train"):
         load_images(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The direction of imports (DESIGN.md), and the house rules that a parser can see."""
+"""The direction of imports (docs/house.md), and the house rules that a parser can see."""
 
 import ast
 from pathlib import Path

@@ -133,13 +133,15 @@ def test_it_is_not_trained_again(
 
 
 def test_new_data_that_an_interruption_cut_short_are_completed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["collect.shard_episodes=2", "collect.workers=1"]
     for episodes in (2, 4):
         assert main(["data", "info", "reacher-pretrained", f"collect.episodes={episodes}", *small]) == 0
         assert len(list(Path("data/reacher-pretrained").glob("*.h5"))) == episodes // 2
+    assert main(["collect", "reacher-pretrained", "collect.episodes=6", *small]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("(400 new)")
     # The user's own are left as they are.
     assert main(["data", "info", "reacher-pretrained", "data.path=mine"]) == 2
     assert not Path("mine").exists()

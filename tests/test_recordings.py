@@ -7,7 +7,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from worldjepa.data.recordings import read_recordings, read_table, recordings
+from worldjepa.data.recordings import read_recordings, read_table, recordings, video_frames
 from worldjepa.errors import UserError
 
 FRAMES = 12
@@ -45,6 +45,14 @@ def test_folders_of_frames_with_npz_beside(tmp_path: Path) -> None:
         np.testing.assert_array_equal(episode["pixels"], pictures(index))
         np.testing.assert_array_equal(episode["action"], ACTIONS + index)
         np.testing.assert_array_equal(episode["qpos"], np.eye(FRAMES))
+
+
+def test_videos_of_ten_bits_a_colour(tmp_path: Path) -> None:
+    imageio.imwrite(tmp_path / "deep.mp4", pictures(0), fps=10, codec="libx264", macro_block_size=8,
+                    plugin="FFMPEG", quality=10, pixelformat="yuv420p10le")  # fmt: skip
+    frames = np.stack(list(video_frames(tmp_path / "deep.mp4")))
+    assert frames.shape == (FRAMES, 24, 32, 3)
+    assert np.median(np.abs(frames.astype(int) - pictures(0))) < 8
 
 
 def test_videos_with_csv_beside(tmp_path: Path) -> None:

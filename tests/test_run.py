@@ -164,6 +164,15 @@ def test_results_are_read_back_where_they_are_about_the_same(empty_run: Run) -> 
     assert empty_run.result("plan", {"checkpoint": 3}) is None
 
 
+@pytest.mark.parametrize("word", ["env.render_quality=full", "data.held_out=0.5", "data.split_seed=1"])
+def test_a_result_of_other_pictures_or_episodes_is_another(empty_run: Run, word: str) -> None:
+    empty_run.save_checkpoint(WorldModel(empty_run.config, 2), {"step": 1}, 1)
+    same, other = (load_config(str(empty_run.path), words) for words in ([], [word]))
+    empty_run.write_json("plan", empty_run.about(same, same.plan))
+    assert empty_run.result("plan", empty_run.about(same, same.plan)) is not None
+    assert empty_run.result("plan", empty_run.about(other, other.plan)) is None
+
+
 # The model
 
 

@@ -84,6 +84,7 @@ def test_filled_is_the_share_of_bins_that_are_equally_used(kinds: int) -> None:
 
 def test_coverage_of_little() -> None:
     assert cover(np.full(9, 3.0))["filled"] == 1 / BINS
+    assert cover(1 + np.arange(9) * 2.0**-52)["filled"] == 1 / BINS
     assert cover(np.array([np.nan, np.inf]))["filled"] == 0
     assert cover(np.array([1.0, np.nan, 3.0]))["low"] == 1
     assert cover(np.array([1.0, np.nan, 3.0]))["high"] == 3

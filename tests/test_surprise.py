@@ -94,8 +94,12 @@ def test_what_can_not_be_drawn_again_is_refused(store: Store, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"stretch of 101 frames is longer .* lower surprise\.before"):
         sample_stretches(dots(), store, env, 2, 100, 0)
     other = Store(write_episodes(tmp_path / "b", [episode | {"state": np.zeros((20, 3))}] * 3))
-    with pytest.raises(UserError, match="a state has 3 numbers, the environment's has 2"):
-        sample_stretches(dots(), other, env, 1, 5, 0)
+    for count in (1, 3):  # of held-out episodes alone, and with new ones
+        with pytest.raises(UserError, match="a state has 3 numbers, the environment's has 2"):
+            sample_stretches(dots(), other, env, count, 5, 0)
+    planned = dots("collect.behaviour=planner", "collect.run=somewhere")
+    with pytest.raises(UserError, match=r"planner's to play.* surprise\.episodes=14 may be 10 at most"):
+        sample_stretches(planned, store, env, 14, 5, 0)
 
 
 # Perturbations

@@ -177,6 +177,13 @@ def test_the_best_checkpoint_stays(empty_run: Run, name: str, best: int) -> None
         Run(empty_run.path, "7").chosen_step()
 
 
+def test_a_best_that_is_never_logged_is_told(empty_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    train(Slope(), Nothing(), options(best="eval/sucess"), empty_run)
+    said = capsys.readouterr().err
+    assert "train.best=eval/sucess was never logged; logged are perf/" in said
+    assert "train/loss" in said
+
+
 def test_after_a_resume_only_what_is_better_than_before_counts(empty_run: Run) -> None:
     scores = {2: 0.5, 4: 0.9, 6: 0.8, 8: 0.7, 10: 0.3}
 

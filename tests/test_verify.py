@@ -47,6 +47,22 @@ def test_one_bit_is_noticed(folder: Path, name: str, place: str) -> None:
         assert f"column {name} is not what was written (checksum)" in other.problems
 
 
+def test_frames_without_a_checksum_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.h5"
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        frames = rng.integers(0, 256, (8, 4, 4, 3), np.uint8)
+        file.create_dataset("pixels", data=frames, chunks=(4, 4, 4, 3), compression="gzip")
+        file["action"] = np.zeros((8, 2), np.float32)
+        file["ep_len"], file["ep_offset"] = [8], [0]
+        place = file["pixels"].id.get_chunk_info(1).byte_offset
+    assert verify(path)[0].problems == []
+    content = bytearray(path.read_bytes())
+    content[place : place + 40] = bytes(40)
+    path.write_bytes(content)
+    assert "pixels" in verify(path)[0].problems[0]
+
+
 def test_a_shard_that_is_cut_short_and_the_others(folder: Path) -> None:
     path = shard_path(folder, 0)
     path.write_bytes(path.read_bytes()[:-1])

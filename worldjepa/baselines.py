@@ -6,6 +6,7 @@ processes give the gradient of one on the whole batch.
 
 import copy
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,5 +84,10 @@ class Averaged(nn.Module):
         torch._foreach_lerp_(ours, theirs, 1 - self.momentum)
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        return self.copies(x)
+    def forward(self, x: Tensor, **named: Any) -> Tensor:
+        """`named` are the first one's."""
+        first, *others = self.copies
+        x = first(x, **named)
+        for module in others:
+            x = module(x)
+        return x

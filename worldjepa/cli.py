@@ -38,6 +38,8 @@ class Verb(NamedTuple):
         )
 
 
+# What every verb heeds that looks at a model in its environment.
+LOOKING = ("run", "checkpoint", "env.", "data.path", "train.device", "train.threads")
 VERBS = {
     "collect": Verb(
         "collect pixel rollouts of a task", ("name", "env.", "collect.", "data.path", "store.compression")
@@ -58,26 +60,13 @@ VERBS = {
         "pretrain a world model on collected rollouts, or an encoder on images",
         ("name", "run", "mode", "env.", "data.", "images.", "model.", "train.", "plan."),
     ),
-    "plan": Verb(
-        "plan to held-out goal images and report success",
-        (
-            "run",
-            "checkpoint",
-            "env.protocol",
-            "data.path",
-            "plan.",
-            "train.device",
-            "train.precision",
-            "train.threads",
-        ),
-    ),
+    "plan": Verb("plan to held-out goal images and report success", (*LOOKING, "plan.", "train.precision")),
     "probe": Verb(
         "read physical quantities from frozen latents, or classes from image features",
-        ("run", "checkpoint", "data.path", "images.root", "probe.", "train.device", "train.threads"),
+        (*LOOKING, "images.root", "images.test", "probe.", "train.precision"),
     ),
     "surprise": Verb(
-        "see whether teleported bodies or other colours surprise the model",
-        ("run", "checkpoint", "data.path", "surprise.", "train.device", "train.threads"),
+        "see whether teleported bodies or other colours surprise the model", (*LOOKING, "surprise.")
     ),
     "decode": Verb(
         "frames from frozen latents: true, reconstructed and imagined side by side",
@@ -85,7 +74,7 @@ VERBS = {
     ),
     "geometry": Verb(
         "the shape of the latents: rank, spectrum, Gaussianity, straightness, maps",
-        ("run", "checkpoint", "data.path", "images.root", "geometry.", "train.device", "train.threads"),
+        (*LOOKING, "images.root", "images.test", "geometry."),
     ),
     "convert": Verb(
         "published LeWorldModel weights into a run folder",
@@ -211,7 +200,8 @@ def _prepare(what: str, verb: str, config: Config) -> None:
         raise UserError(f"{what}: is trained; `worldjepa train {what.removesuffix(SUFFIX)}` trains another")
     unpack(what, Path(config.run))
     # Its own data are completed, where an earlier command was interrupted too; others are the user's.
-    if "data.path" in VERBS[verb].options and config.data.path == load_config(what).data.path:
+    own = verb != "collect" and "data.path" in VERBS[verb].options
+    if own and config.data.path == load_config(what).data.path:
         importlib.import_module("worldjepa.commands.collect").run(config)
 
 

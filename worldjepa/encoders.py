@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import inspect
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -166,13 +167,20 @@ class ClassTokens(nn.Module):
     norm, the last one's first: what LeJEPA probes (arXiv 2511.08544, Experiment Details 1).
 
     Raises:
-        UserError: the model has no class token.
+        UserError: the model has no class token, does not give it of each layer, or has fewer layers.
     """
 
     def __init__(self, model: nn.Module, config: EncoderConfig):
         super().__init__()
+        said = f"model.encoder.layers={config.layers}: {config.name}"
         if getattr(model, "cls_token", None) is None or not hasattr(model, "forward_intermediates"):
-            raise UserError(f"model.encoder.layers={config.layers}: {config.name} has no class token")
+            raise UserError(f"{said} has no class token")
+        takes = inspect.signature(model.forward_intermediates).parameters  # type: ignore[arg-type]
+        if "return_prefix_tokens" not in takes:
+            raise UserError(f"{said} does not give the class token of each layer; it serves with 1")
+        depth = len(model.blocks)  # type: ignore[arg-type]
+        if config.layers > depth:
+            raise UserError(f"{said} has {depth}")
         self.model, self.layers = model, config.layers
         self.num_last: int = model.embed_dim  # type: ignore[assignment]
         self.num_features = config.layers * self.num_last

@@ -94,9 +94,7 @@ class Taught(ImageJEPA):
             # Once a step: what the optimizer did in the last one.
             self.teacher.follow([self.encoder, self.projector])
         views = batch["global"]
-        encoder, head = self.teacher.copies
-        with torch.no_grad():
-            z_teacher = head(encoder(views.flatten(0, 1), last=True))
+        z_teacher = self.teacher(views.flatten(0, 1), last=True)
         return z_teacher.view(*views.shape[:2], -1).to(z.dtype)
 
     def predictions(self, z: Tensor) -> Tensor:

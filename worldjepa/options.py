@@ -10,7 +10,7 @@ from .config import Config
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """(dotted name, default, meaning) of every option, in the order of this file."""
+    """(dotted name, default, meaning) of every option, in the order of `worldjepa.config`."""
     rows = []
     for name, option in options().items():
         default = option.default if isinstance(option.default, str) else json.dumps(option.default)

@@ -22,7 +22,7 @@ from .image_baselines import build_image_model
 from .image_jepa import ImageJEPA
 from .metric_log import NoWriter, read_metrics
 from .notation import data_name, paths
-from .options import differences
+from .options import differences, leaves
 from .recipes import load_config, to_yaml
 from .tensor_files import Damaged, checksum_of, load_into, read_saved, read_tensors, write_checkpoint
 from .world_baselines import build_world_model
@@ -264,7 +264,7 @@ class Run:
 
     def about(self, config: Config, options: Any) -> dict[str, Any]:
         """What a command's result says of itself, `options` its part of `config`; of others it is another."""
-        images = self.config.mode == "images"
+        images, trained_on = self.config.mode == "images", _looked_at(self.config)
         return {
             "options": asdict(options),
             "data_path": config.images.data if images else config.data.path,
@@ -272,6 +272,8 @@ class Run:
             "checkpoint": self.chosen_step(),
             # A run that was trained anew may have the same steps.
             "weights": checksum_of(self.chosen_checkpoint() / "model.safetensors"),
+            # Options of what is looked at that are not the training's.
+            "otherwise": {name: v for name, v in _looked_at(config).items() if v != trained_on[name]},
         }
 
     def write_json(self, name: str, values: Any) -> Path:
@@ -280,6 +282,14 @@ class Run:
         path = self.evaluation / f"{name}.json"
         write_text(path, json.dumps(values, indent=1) + "\n")
         return path
+
+
+def _looked_at(config: Config) -> dict[str, Any]:
+    # But for the goals' protocol, which is one of the command's options.
+    data = {name: getattr(config.data, name) for name in ("held_out", "split_seed", "frameskip", "context")}
+    values = leaves({"env": asdict(config.env), "data": data})
+    del values["env.protocol"]
+    return values
 
 
 def _remove(checkpoint: Path) -> None:

@@ -21,7 +21,7 @@ def ablations(steps: int) -> dict[str, dict[str, str]]:
     def of(option: str, *values: object, beside: str = "") -> dict[str, str]:
         return {str(value): f"{beside} {option}={value}".strip() for value in values}
 
-    batches = {str(n): f"train.batch_size={n} train.steps={steps * 256 // n}" for n in (256, 128, 512)}
+    batches = {str(n): f"train.batch_size={n} train.steps={steps * 128 // n}" for n in (128, 64, 256)}
     return {
         "slices": of("model.sigreg.num_slices", 256, 64, 1024),
         "knots": of("model.sigreg.knots", 17, 5, 41),

@@ -34,7 +34,7 @@ def draw(arguments: argparse.Namespace) -> Drawing:
     spread = {views: max(values) - min(values) for views, values in linear.items()}
     caption = (
         "LeJEPA's Figure 8 claims that accuracy hardly depends on λ, and the less the more views there are. "
-        f"Measured in {arguments.steps} steps of 256 images each: from the worst λ to the best, "
+        f"Measured in {arguments.steps} steps of 128 images each: from the worst λ to the best, "
         + ", ".join(f"{gap:.1f} points with {views} views" for views, gap in spread.items())
         + "."
     )

@@ -44,11 +44,17 @@ def _frames_per_second(config: Config, frames: int = 300) -> float:
     env = make_env(config.env)
     env.reset(seed=0)
     action = env.action_space.sample()
-    for _ in range(20):
-        env.step(action)
-    began = time.perf_counter()
-    for _ in range(frames):
-        env.step(action)
-    seconds = time.perf_counter() - began
+
+    def draw(count: int) -> float:
+        """Seconds."""
+        began = time.perf_counter()
+        for _ in range(count):
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset()
+        return time.perf_counter() - began
+
+    draw(20)
+    seconds = draw(frames)
     env.close()
     return frames / seconds

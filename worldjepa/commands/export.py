@@ -164,10 +164,13 @@ def _about(config: Config, target: Run, model: WorldModel | ImageJEPA) -> dict[s
 def _bounds(config: Config, action_dim: int) -> tuple[list[float] | None, list[float] | None]:
     """Of an action, from the environment where it is here and its actions are the model's."""
     try:
-        space = make_env(config.env).action_space
-    except UserError as error:
+        env = make_env(config.env)
+    # A machine that can't draw raises a RuntimeError.
+    except (UserError, RuntimeError) as error:
         print(f"{ABOUT} says no bounds of the actions: {error}")
         return None, None
+    space = env.action_space
+    env.close()
     if not is_bounded(space) or space.shape != (action_dim,):
         return None, None
     return space.low.tolist(), space.high.tolist()  # type: ignore[attr-defined]

@@ -58,7 +58,7 @@ def _write(config: Config, target: Run, about: dict[str, Any], looked: Looked) -
     """JSON, arrays, scalars and the projector's points."""
     options, z = config.geometry, looked.z
     if len(z) < 2:
-        raise UserError(f"geometry: {len(z)} held-out frame or image has no shape; raise data.held_out")
+        raise UserError(f"geometry: {len(z)} held-out frame or image has no shape; collect more")
     results, arrays = describe(z, looked.test, target.config.train.batch_size, options.seed)
     results |= {"columns": list(looked.columns), "verdict": verdict(target), "history": _history(target)}
     results |= looked.results

@@ -54,9 +54,11 @@ def run(config: Config) -> int:
 
 def _train(config: Config) -> int:
     job = _image_job(config) if config.mode == "images" else _world_model_job(config)
-    if config.model.encoder.init:
-        source = Run(config.model.encoder.init)
-        load_into(job.model.encoder, source.encoder_weights(), source.newest_checkpoint())
+    # What goes on has its weights, and needs the other run no more.
+    if config.model.encoder.init and not any(Path(config.run, "checkpoints").glob("[0-9]*")):
+        source, teacher = Run(config.model.encoder.init), getattr(job.model, "teacher", None)
+        for encoder in (job.model.encoder, *(teacher.copies[:1] if teacher else ())):
+            load_into(encoder, source.encoder_weights(), source.newest_checkpoint())
 
     # Named before the run folder is made, if it is wrong.
     choose_device(config.train)

@@ -117,7 +117,10 @@ def _folder(path: Path, size: int, held_out: float, seed: int) -> tuple[Images, 
             _from_files(str(path), files, size, labels, classes),
             _from_files(str(test), others, size, other_labels, classes),
         )
+    # A split that is not whole is none: `train` alone would be the only class.
     files, labels, classes = _labelled_files(path)
+    if classes == ("train",):
+        files, labels, classes = _labelled_files(path / "train")
     if len(files) < 2:
         raise UserError(f"{path}: {len(files)} images ({', '.join(SUFFIXES)}) are too few; give at least 2")
     parts = split_episodes(len(files), held_out, seed)

@@ -189,7 +189,8 @@ def video_frames(path: Path) -> Iterator[np.ndarray]:
         OSError: it can't be decoded; the message is ffmpeg's.
     """
     words = [get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(path)]
-    words += ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "-"]
+    # Without a format ffmpeg would write two bytes a colour of a video that has more than 8 bits.
+    words += ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
     with (
         tempfile.TemporaryFile() as told,
         subprocess.Popen(words, stdout=subprocess.PIPE, stderr=told) as process,

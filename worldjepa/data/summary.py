@@ -75,8 +75,9 @@ def cover(values: np.ndarray, angle: bool = False) -> dict[str, Any]:
         low, high = -np.pi, np.pi
     else:
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-    width = high - low
-    counts, _ = np.histogram(values, BINS, (low, high) if width > 0 else (low - 0.5, low + 0.5))
+    # What varies by rounding alone has no bins that floats could tell apart.
+    varies = high - low > 1e-12 * max(1.0, abs(low), abs(high))
+    counts, _ = np.histogram(values, BINS, (low, high) if varies else (low - 0.5, low + 0.5))
     share = counts[counts > 0] / max(1, counts.sum())
     filled = float(np.exp(-(share * np.log(share)).sum())) / BINS if len(share) else 0.0
     return {"low": low, "high": high, "angle": angle, "counts": counts.tolist(), "filled": filled}

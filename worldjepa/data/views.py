@@ -126,14 +126,13 @@ def resampling(
     size_out: int,
     flip: np.ndarray | None = None,
     device: torch.device | str = "cpu",
-    antialias: bool = True,
 ) -> Tensor:
-    """Matrices that cut a stretch out of an axis, resize it bilinearly and flip it.
+    """Matrices that cut a stretch out of an axis, resize it bilinearly and flip it. Where the stretch
+    shrinks, the filter is widened, as torchvision does by default.
 
     Args:
         start, length: (N,) the stretch, pixels. size_in, size_out: of the axis before and after.
         flip: (N,) bool.
-        antialias: widen the filter where the stretch shrinks, as torchvision does by default.
 
     Returns:
         (N, size_out, size_in) float32; every row sums to 1. Nothing outside the stretch's pixels counts.
@@ -142,12 +141,8 @@ def resampling(
     step = extent / size_out
     centre = (torch.arange(size_out, device=device)[:, None] + 0.5) * step + begin
     pixel = torch.arange(size_in, device=device) + 0.5
-    reach = step.clamp_min(1.0) if antialias else torch.ones_like(step)
-    # The nearest pixel that the stretch covers stands for what lies beyond its first and last pixel's centre.
     first, last = begin.floor() + 0.5, (begin + extent).ceil() - 0.5
-    if not antialias:
-        centre = torch.minimum(torch.maximum(centre, first), last)
-    weight = (1 - (centre - pixel).abs() / reach).clamp_min(0)
+    weight = (1 - (centre - pixel).abs() / step.clamp_min(1.0)).clamp_min(0)
     weight = weight * ((pixel >= first) & (pixel <= last))
     weight = weight / weight.sum(-1, keepdim=True)
     if flip is not None:

@@ -109,7 +109,7 @@ def _series(rows: Sequence[dict[str, float]]) -> dict[str, Series]:
 def _other_losses(logged: dict[str, Series]) -> list[Panel]:
     """Parts of a rival's loss, each by its own name."""
     known = {key for panel in PANELS for key in panel.scalars}
-    known.add("train/sigreg_floor")
+    known |= {"train/sigreg_floor", "train/diverged"}
     names = [key for key in logged if key.startswith("train/") and key not in known]
     return [Panel(key.removeprefix("train/").replace("_", " ").capitalize(), {key: "value"}) for key in names]
 

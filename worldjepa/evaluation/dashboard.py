@@ -4,6 +4,7 @@ options that a sweep compares, latents as points with thumbnails, the verdict (d
 import dataclasses
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def show_points(run: Run, z: np.ndarray, columns: dict[str, np.ndarray], pixels:
     """Latents (N, D) for the page "projector", each with its frame (H, W, C) uint8 of `pixels` (N, ...) as a
     thumbnail and with its entry of each column (N,)."""
     tag = "latents"
-    shutil.rmtree(run.path / f"{step:05d}", ignore_errors=True)
+    shutil.rmtree(Path(run.writer.log_dir) / f"{step:05d}", ignore_errors=True)
     size = min(THUMBNAIL, pixels.shape[1])
     images = (fit(pixels, size).float() / 255).clamp(0, 1).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
     rows = [[_label(value) for value in row] for row in zip(*columns.values(), strict=True)]

@@ -68,11 +68,11 @@ def views_sheet(data: MultiCrop, count: int = 8) -> np.ndarray:
 
 
 def image_callbacks(run: Run, config: Config, data: MultiCrop, train: Images, test: Images) -> list[Callback]:
-    """All of the above; probes only where the images have labels."""
+    """All of the above; probes only where the images have labels, of at least two classes."""
     every = config.train.evaluate_every
     chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:QUERIES])
     result: list[Callback] = [(every, watch_embeddings(run, test.batch(chosen)["pixels"]))]
-    if train.labels is not None and test.labels is not None:
+    if train.labels is not None and test.labels is not None and len(np.unique(train.labels)) > 1:
         result.append((every, watch_probes(run, train, test, config.probe.ridge)))
     result.append((every, watch_verdict(run)))
     set_up(run, config)

@@ -89,8 +89,8 @@ def attention_masks(attention: np.ndarray, share: float = 0.6) -> np.ndarray:
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of masks (..., h, w) bool, to (...); of two empty ones 1. The smaller side's
-    masks are enlarged, each patch a square of pixels, where the sides differ by a whole factor."""
+    """Intersection over union of masks (..., h, w) bool, to (...); of two empty ones 1. The masks of `one`
+    are enlarged to those of `other`, each patch a square of pixels, by a whole factor."""
     factor = other.shape[-1] // one.shape[-1]
     one = one.repeat(factor, -1).repeat(factor, -2)
     union = (one | other).sum((-2, -1))

@@ -39,7 +39,7 @@ class TrueDynamics:
     A `worldjepa.planning.dynamics.Dynamics`: what it sees are physics states, what it imagines comes true.
 
     Args:
-        env: offers `simulate`, `qpos_of` and `goal_error` (`worldjepa.envs.pixel_env.PixelEnv`).
+        env: offers `simulate`, `qpos_of` and `goal_error` (`worldjepa.envs.goal_env.GoalEnv`).
         cost: distances over the horizon to a cost; the distance is the sum of squared errors, in tolerances.
         frameskip: k, actions of a block.
     """

@@ -45,7 +45,14 @@ def targets(
 
     velocities = named("velocity", entries("qvel")) if store.has("qvel") else {}
     if hasattr(env, "coordinates") and store.has("qpos"):
-        return env.coordinates(entries("qpos")), velocities
+        qpos = entries("qpos")
+        try:
+            return env.coordinates(qpos), velocities
+        except IndexError:
+            raise UserError(
+                f"{store.path}: its qpos has {qpos.shape[-1]} numbers, too few for the coordinates of "
+                f"{type(env).__name__}; env.id has to be the data's"
+            ) from None
     column = next((name for name in ("qpos", "observation", "state") if store.has(name)), None)
     if column is None:
         raise UserError(f"{store.path}: has no column qpos, observation or state, which probes read")

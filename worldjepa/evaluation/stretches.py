@@ -7,11 +7,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import CollectConfig, Config
+from ..data.behaviours import parts
 from ..data.episodes import collect_episode
 from ..data.shards import Store
 from ..data.windows import split_episodes
 from ..errors import UserError
 from ..limits import validate
+from ..notation import PLANNER
 
 # New episodes are numbered from here on: no data set holds so many.
 NEW = 1_000_000
@@ -58,11 +60,23 @@ def sample_stretches(
     long_enough = held_out[store.lengths[held_out] > steps]
     episodes = [_stored(store, i) for i in np.sort(rng.permutation(long_enough)[:count])]
     stored = len(episodes)
-    episodes += _played(_collected(config, store), env, count - stored, steps)
+    collect = _collected(config, store)
+    if stored < count and PLANNER in dict(parts(collect.behaviour)):
+        raise UserError(
+            f"{store.path}: {stored} held-out episodes are long enough, and more were a planner's to play, "
+            f"which is not done here; surprise.episodes={count} may be {stored} at most"
+        )
+    episodes += _played(collect, env, count - stored, steps)
     if len(episodes) < count:
         raise UserError(
             f"{store.path}: a stretch of {steps + 1} frames is longer than held-out episodes and than those "
             "that the environment plays; lower surprise.before or surprise.after"
+        )
+    width = episodes[0][0].shape[1]
+    if width != len(env.unwrapped.get_state()):  # type: ignore[attr-defined]
+        raise UserError(
+            f"{store.path}: a state has {width} numbers, "
+            f"the environment's has {len(env.unwrapped.get_state())}"  # type: ignore[attr-defined]
         )
     states, actions = [], []
     for state, action in episodes:
@@ -70,11 +84,6 @@ def sample_stretches(
         states.append(state[first : first + steps + 1])
         actions.append(action[first : first + steps])
     pool = np.concatenate([state for state, _ in episodes])
-    if pool.shape[1] != len(env.unwrapped.get_state()):  # type: ignore[attr-defined]
-        raise UserError(
-            f"{store.path}: a state has {pool.shape[1]} numbers, "
-            f"the environment's has {len(env.unwrapped.get_state())}"  # type: ignore[attr-defined]
-        )
     owner = np.repeat(np.arange(count), [len(state) for state, _ in episodes])
     return Stretches(np.stack(states), np.stack(actions), count - stored, pool, owner)
 

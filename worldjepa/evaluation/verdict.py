@@ -2,7 +2,8 @@
 
 What counts, and the recipes stay far away from:
 
-- diverged: a step's loss or gradient was not finite, or the loss has grown to ten times what it began with;
+- diverged: a step's loss or gradient was not finite, or the loss has grown to ten times what it began with
+  and beyond 10;
 - collapsed, of latents that a loss should keep spread: RankMe within a tenth of its range above 1; a mean
   standard deviation below a tenth of SIGReg's target; SIGReg above half of what latents that are all 0 give.
 """

@@ -95,7 +95,7 @@ class Solver:
         self.memory: Tensor | None = None
 
     def solve(self, objective: Objective, mean: Tensor, deadline: float | None = None) -> Tensor:
-        """The cheapest plans found.
+        """The plans decided on.
 
         Args:
             objective: (E, S, H, n) to (E, S).
