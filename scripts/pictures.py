@@ -141,10 +141,11 @@ def draw_sheet() -> None:
 
 
 def main() -> None:
+    # First, as Chromium may be missing.
+    dashboard_picture.draw()
     draw_film()
     draw_tasks_film()
     draw_sheet()
-    dashboard_picture.draw()
     about: dict[str, Any] = {
         name: {"from": source, "sha256": digest((DOCS / name).read_bytes())}
         for name, source in sources().items()

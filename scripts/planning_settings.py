@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from task_table import unchanged
 
 from worldjepa.commands.train import goal_env, open_store
 from worldjepa.data.windows import split_episodes
@@ -71,11 +72,9 @@ def evaluate(config: Any, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def same(row: dict[str, Any], about: dict[str, Any]) -> bool:
-    """Whether a row is of this setting; options that came since it was made do not count."""
-    there = row["options"]
-    return all(row[key] == about[key] for key in ("setting", "protocol", "checkpoint")) and all(
-        there[name] == value for name, value in about["options"].items() if name in there
-    )
+    """Whether a row is of this setting; options that came or went do not count."""
+    named = all(row[key] == about[key] for key in ("setting", "protocol", "checkpoint"))
+    return named and unchanged(row["options"], about["options"])
 
 
 def table(rows: list[dict[str, Any]]) -> str:

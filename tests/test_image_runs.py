@@ -1,6 +1,7 @@
 """Runs of image encoders by the command: stopped and gone on with, watched, probed, begun with an encoder."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,11 @@ def test_a_world_model_begins_with_the_encoder_of_an_image_run(
     ours, theirs = (worldjepa.load(path).encoder for path in (tmp_path / "world", digits))
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other), name
-    taught = [*encoder, "model.objective=ema", "model.rival.momentum=0.99"]
+    source = shutil.copytree(digits, tmp_path / "source")
+    taught = ["model.encoder.name=resnet", f"model.encoder.init={source}", "model.objective=ema"]
+    assert cli.main(["train", "smoke", f"run={tmp_path}/taught", *words, *taught]) == 0
+    # What was begun needs the other run no more.
+    shutil.rmtree(source)
     assert cli.main(["train", "smoke", f"run={tmp_path}/taught", *words, *taught]) == 0
     teacher = worldjepa.load(tmp_path / "taught").teacher.copies[0]
     for mine, other in zip(teacher.parameters(), theirs.parameters(), strict=True):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import joblib  # noqa: F401 - its first import makes a semaphore, which a full disk bars
 import pytest
 import torch
 from barred import bound, full_disk, read_only

@@ -255,12 +255,14 @@ def test_a_results_command_has_its_options(line: Path) -> None:
     assert command_of(run, "plan", results) == f"worldjepa plan {line} plan.goals=3 plan.rival_steps=0"
     results["options"] |= {"protocol": "lewm", "hold": 10, "no longer there": 3}
     results["checkpoint"] = 3
+    results["otherwise"] = {"env.render_quality": "full", "env.no_longer_there": 3}
     told = command_of(run, "plan_hold", results).split()[3:]
     expected = {
         "plan.protocol=hold",
         "plan.goals=3",
         "plan.rival_steps=0",
         "env.protocol=lewm",
+        "env.render_quality=full",
         "checkpoint=3",
     }
     assert set(told) == expected

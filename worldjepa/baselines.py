@@ -85,7 +85,7 @@ class Averaged(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, **named: Any) -> Tensor:
-        """`named` are the first one's."""
+        """What the copies make of x, each of the one before it; `named` are arguments of the first."""
         first, *others = self.copies
         x = first(x, **named)
         for module in others:

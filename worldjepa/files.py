@@ -46,7 +46,7 @@ def _runs(pid: int) -> bool:
             os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         pass
     return True
 

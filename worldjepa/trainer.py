@@ -124,7 +124,7 @@ def train(
                 saved = time.monotonic()
             if any(stopping):
                 return STOPPING[stopping.index(True)] if step < total else None
-    if rank() == 0 and config.best and best == -math.inf:
+    if rank() == 0 and config.best and best == -math.inf and run.latest:
         names = ", ".join(sorted(run.latest))
         print(f"train: train.best={config.best} was never logged; logged are {names}", file=sys.stderr)
     return None

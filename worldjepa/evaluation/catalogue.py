@@ -164,6 +164,7 @@ def made_by(run: Run, evaluation: Evaluation, results: Results | None = None) ->
     for name, key in ((data, "data_path"), ("images.test", "test")):
         if results.get(key, ours[name]) != ours[name]:
             words.append(_word(name, results[key]))
+    words += [_word(name, value) for name, value in results.get("otherwise", {}).items() if name in ours]
     newest = [int(path.name) for path in run.checkpoints()[-1:]]
     if newest and results.get("checkpoint", newest[0]) != newest[0]:
         words.append(f"checkpoint={results['checkpoint']}")

@@ -32,7 +32,7 @@ def targets(
     `observation`, else of `state`. Velocities are the entries of `qvel`; without that column there are none.
 
     Raises:
-        UserError: the data have none of these columns.
+        UserError: the data have none of these columns, or a qpos of fewer numbers than the environment's.
     """
     store = windows.store
     steps = windows.starts[indices] + range(windows.frames)[frame] * windows.frameskip
