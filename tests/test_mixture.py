@@ -276,6 +276,19 @@ def test_a_model_of_two_tasks_is_looked_at_on_each(
     assert {p.name for p in (run_on_both / "evaluation").iterdir()} == {"poles", "smoke"}
     events = {p.parent.name for p in run_on_both.rglob("events.out.*")}
     assert events == {"both", "poles", "smoke"}
+    assert main(["report", str(run_on_both)]) == 0
+    page = (run_on_both / "report.html").read_text("utf-8")
+    commands = [text.partition("</pre>")[0].split() for text in page.split('<pre class="command">')]
+    for name, (data, env) in sides.items():
+        assert f"<h2>Planning to goal images: {name}</h2>" in page
+        [command] = [words for words in commands if f"data.path={data}" in words and "plan" in words]
+        # The environment that goals were tried in while it trained need not be said.
+        assert (env in command) == (name == "smoke")
+    assert "<h2>Probes of the latents: poles</h2>" in page
+    assert "Probes of the latents: smoke" not in page
+    # Once, though it is missing on both.
+    assert page.count('<th scope="row">Violated expectations: ') == 1
+    assert "events.out" not in page
     capsys.readouterr()
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from ..data.pictures import DAMAGED_PICTURE, opened
 from ..documents import OTHER_FORM, Unreadable, from_json
 from ..files import write_text
+from ..notation import data_name, paths
 from ..recipes import to_yaml
 from ..run import Run
 from .catalogue import EVALUATIONS, Evaluation, Headline, caption, made_by, owner, possible, trained_by
@@ -22,6 +23,7 @@ from .verdict import verdict
 
 # All pictures together, bytes: base64 makes four of three, and a page is to stay below 10 MB.
 PICTURES = 6_500_000
+NOT_MEASURED = "not measured"
 PICTURE_KINDS = {".png": "image/png", ".gif": "image/gif"}
 
 
@@ -70,31 +72,34 @@ def write_report(run: Run) -> Path:
 def _content(run: Run) -> dict[str, Any]:
     """All that the template shows."""
     evaluations, rows = EVALUATIONS[run.config.mode], run.metrics()
-    pictures = _pictures(run, evaluations)
+    looks = _looks(run)
+    pictures = {path: _pictures(look, evaluations, PICTURES // len(looks)) for path, look in looks.items()}
     sections: list[Section] = []
     missing: list[Missing] = []
-    headlines: list[Headline] = []
     for evaluation in evaluations:
-        told = _told(run, evaluation, pictures)
-        if isinstance(told, Missing):
-            missing += [told] if possible(run, evaluation) else []
-        else:
-            sections.append(told)
-            headlines += [told.headline] if told.headline else []
+        told = [_told(look, evaluation, pictures[path], path) for path, look in looks.items()]
+        found = [one for one in told if isinstance(one, Section)]
+        sections += found
+        unmeasured = [one for one in told if isinstance(one, Missing) and one.reason == NOT_MEASURED]
+        unreadable = [one for one in told if isinstance(one, Missing) and one.reason != NOT_MEASURED]
+        # What was found on one of several data sets need not be on all.
+        left = unreadable or ([] if found else unmeasured[:1])
+        missing += left if possible(run, evaluation) else []
     about, images = _about(run), run.config.mode == "images"
+    environment = run.config.env.id.split("/")[-1] if len(looks) == 1 else f"{len(looks)} data sets"
     return {
         "name": run.path.resolve().name,
         "kind": "Image encoder" if images else "World model",
-        "subject": run.config.images.data if images else run.config.env.id.split("/")[-1],
+        "subject": run.config.images.data if images else environment,
         "verdict": verdict(run),
-        "headlines": headlines,
+        "headlines": [section.headline for section in sections if section.headline],
         "facts": _facts(run, about, rows),
         "charts": charts(rows),
         "newest": max((int(row["step"]) for row in rows), default=0),
         "sections": sections,
-        "others": pictures.get("", []),
+        "others": [picture for of_one in pictures.values() for picture in of_one.get("", [])],
         "missing": missing,
-        "files": _other_files(run, evaluations),
+        "files": [name for path, look in looks.items() for name in _other_files(look, evaluations, path)],
         "trained_by": trained_by(run),
         "options": to_yaml(run.config),
         "versions": about.get("versions", {}),
@@ -102,29 +107,40 @@ def _content(run: Run) -> dict[str, Any]:
     }
 
 
-def _told(run: Run, evaluation: Evaluation, pictures: dict[str, list[Picture]]) -> Section | Missing:
-    name, title = evaluation.name, evaluation.title
+def _looks(run: Run) -> dict[str, Run]:
+    """By data set the run as looked at with it; "": of a run on one, the run."""
+    several = paths(run.config.data.path) if run.config.mode == "world_model" else []
+    return {path: Run(run.path, data=path) for path in several} if len(several) > 1 else {"": run}
+
+
+def _told(
+    run: Run, evaluation: Evaluation, pictures: dict[str, list[Picture]], data: str
+) -> Section | Missing:
+    """Args: data: the data set that it is of, where there are several."""
+    name, of = evaluation.name, data_name(data) if data else ""
+    title = f"{evaluation.title}: {of}" if of else evaluation.title
+    by = made_by(run, evaluation, {"data_path": data} if data else None)
     results = run.result(name, {})
     if results is None:
         there = (run.evaluation / f"{name}.json").exists()
-        return Missing(
-            title, f"{name}.json is damaged" if there else "not measured", made_by(run, evaluation)
-        )
+        return Missing(title, f"{name}.json is damaged" if there else NOT_MEASURED, by)
     try:
         told = blocks(evaluation.table(results))
         headline = evaluation.headline(results) if evaluation.headline else None
         command = made_by(run, evaluation, results)
     except OTHER_FORM:
         # A page on an older run is better than none.
-        return Missing(title, f"{name}.json is of another version", made_by(run, evaluation))
-    step = results.get("checkpoint")
-    return Section(name, title, step, told, pictures.get(name, []), command, headline)
+        return Missing(title, f"{name}.json is of another version", by)
+    if headline and of:
+        headline = headline._replace(of=f"{of}: {headline.of}")
+    anchor = f"{of}-{name}" if of else name
+    return Section(anchor, title, results.get("checkpoint"), told, pictures.get(name, []), command, headline)
 
 
-def _pictures(run: Run, evaluations: list[Evaluation]) -> dict[str, list[Picture]]:
-    """By the evaluation that they are of, still ones first; "": of none that is known."""
+def _pictures(run: Run, evaluations: list[Evaluation], left: int) -> dict[str, list[Picture]]:
+    """By the evaluation that they are of, still ones first, no more than `left` bytes of them in the page;
+    "": of none that is known."""
     found: dict[str, list[Picture]] = {}
-    left = PICTURES
     paths = [p for p in run.evaluation.glob("*") if p.suffix in PICTURE_KINDS and not p.name.startswith(".")]
     for path in sorted(paths, key=lambda p: (p.suffix == ".gif", p.name)):
         size = path.stat().st_size
@@ -150,11 +166,13 @@ def _picture(path: Path, shows: str, fits: bool) -> Picture:
     return Picture(path, shows, uri, width, height)
 
 
-def _other_files(run: Run, evaluations: list[Evaluation]) -> list[str]:
-    """What else lies in evaluation/, by name."""
+def _other_files(run: Run, evaluations: list[Evaluation], data: str) -> list[str]:
+    """What else lies in evaluation/, by name, or in the folder of one of several data sets."""
     told = {f"{e.name}.json" for e in evaluations}
     names = sorted(p.name for p in run.evaluation.glob("[!.]*") if p.suffix not in PICTURE_KINDS)
-    return [name for name in names if name not in told]
+    # TensorBoard's own, which of several data sets lie there too.
+    left = [name for name in names if name not in told and not name.startswith("events.out.")]
+    return [f"{data_name(data)}/{name}" for name in left] if data else left
 
 
 def _about(run: Run) -> dict[str, Any]:
