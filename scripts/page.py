@@ -128,6 +128,11 @@ def tasks_long() -> str:
     )
 
 
+def one_model() -> str:
+    """One model for all tasks beside a model each."""
+    return results_tables.against_single(read("eight", RESULTS), read("tasks", RESULTS))
+
+
 def filmed() -> str:
     """What is seen in the film of the tasks, and how far those models were trained."""
     films = held(RESULTS / "film.json")
@@ -216,6 +221,7 @@ TABLES: dict[str, Callable[[], str]] = {
         filmed,
         tasks,
         tasks_long,
+        one_model,
         reacher,
         quick,
         harder,
