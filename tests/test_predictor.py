@@ -71,6 +71,25 @@ def test_a_new_block_learns_through_its_gates() -> None:
     assert all(other.abs().max() == 0 for other in (shift1, scale1, shift2, scale2))
 
 
+@pytest.mark.parametrize("projector", [False, True])
+def test_a_new_predictor_says_that_nothing_changes(projector: bool) -> None:
+    config = dataclasses.replace(SMALL, projector=projector, residual=True)
+    model, (z, condition) = Predictor(config, LATENT, CONTEXT, projector_hidden=12), inputs()
+    assert torch.equal(model(z, condition), z)
+    # It learns from there: the way out first, then what leads to it.
+    model(z, condition).square().sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in list(model.outward.parameters())[-2:])
+    plain = Predictor(dataclasses.replace(config, residual=False), LATENT, CONTEXT, projector_hidden=12)
+    assert not torch.allclose(plain(z, condition), z, atol=1e-2)
+
+
+def test_what_is_added_is_what_a_plain_predictor_says() -> None:
+    (z, condition), plain = inputs(), predictor()
+    model = Predictor(dataclasses.replace(SMALL, residual=True), LATENT, CONTEXT, projector_hidden=12).eval()
+    model.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(model(z, condition), z + plain(z, condition))
+
+
 @pytest.mark.parametrize("which", ["latent", "condition"])
 @pytest.mark.parametrize("position", range(CONTEXT))
 def test_the_future_changes_no_bit_of_an_earlier_output(which: str, position: int) -> None:
@@ -133,14 +152,14 @@ def test_relative_positions_count_from_each_token_back() -> None:
 
 
 @each_position
-@pytest.mark.parametrize("inner_norms", [False, True])
+@pytest.mark.parametrize("also", ["", "inner_norms", "residual"])
 @pytest.mark.parametrize("seen", range(1, CONTEXT + 1))
 @pytest.mark.parametrize("horizon", [1, 3, 2 * CONTEXT])
 def test_a_rollout_is_the_predictor_on_what_was_seen_and_imagined(
-    positions: str, inner_norms: bool, seen: int, horizon: int
+    positions: str, also: str, seen: int, horizon: int
 ) -> None:
     # In float64, since rounding grows from step to step.
-    model, samples = predictor(with_positions(positions, inner_norms=inner_norms)).double(), 2
+    model, samples = predictor(with_positions(positions, **({also: True} if also else {}))).double(), 2
     z, past = (x.double() for x in inputs(tokens=seen))
     past, plans = past[:, 1:], torch.randn(3, samples, horizon, 8, dtype=torch.float64)
     imagined = model.rollout(z, past, plans)

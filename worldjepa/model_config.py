@@ -45,6 +45,9 @@ class PredictorConfig:
     )
     action_hidden: int = option(0, "hidden units of the action encoder; 0: width")
     dropout: float = option(0.1, "dropout in attention and MLP")
+    residual: bool = option(
+        False, "tell what is added to a latent for the next one; false: the next one whole (LeWM's)"
+    )
     projector: bool = option(
         False, "end in the encoder's kind of MLP with BatchNorm (LeWM's pred_proj), not a linear layer"
     )

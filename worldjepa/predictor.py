@@ -136,6 +136,10 @@ class Block(nn.Module):
 class Predictor(nn.Module):
     """ẑ_{t+1} from z_{≤t} and the action blocks up to the one that leads from t to t+1 (LeWM, section 3.1).
 
+    With `residual` the blocks tell what is added to z_t, and a new predictor says that nothing changes.
+    LeWM's tells ẑ_{t+1} whole, out of a LayerNorm that takes off the length of z_t: where little changes from
+    frame to frame, its error stays above that of "nothing changes" for long.
+
     Args:
         config: its sizes.
         latent: D.
@@ -159,6 +163,10 @@ class Predictor(nn.Module):
             if config.projector
             else Linear(config.width, latent)
         )
+        self.residual = config.residual
+        if self.residual:
+            for parameter in list(self.outward.parameters())[-2:]:
+                nn.init.zeros_(parameter)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Latents (B, T, D) and encoded action blocks (B, T, width) to predictions (B, T, D), of which number
@@ -241,7 +249,8 @@ class Predictor(nn.Module):
             past = caches and caches[number]
             x, cache = block(x, modulations[number], past, last and number == len(self.blocks) - 1)
             kept.append(cache)
-        return self.outward(self.norm(x).flatten(0, 1)).unflatten(0, x.shape[:2]), kept
+        out = self.outward(self.norm(x).flatten(0, 1)).unflatten(0, x.shape[:2])
+        return z[:, -out.shape[1] :] + out if self.residual else out, kept
 
 
 def _each(x: Tensor, times: int) -> Tensor:
