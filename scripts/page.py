@@ -128,6 +128,24 @@ def tasks_long() -> str:
     )
 
 
+def residual() -> str:
+    """A predictor that tells what changes beside one that tells the next latent, on the same goals."""
+    both = [
+        [result for result in read(sweep, RESULTS) if result["axes"].get(OBJECTIVE, "jepa") == "jepa"]
+        for sweep in ("tasks", "tasks_residual")
+    ]
+    rows = []
+    for recipe in task_table.RECIPES:
+        whole, change = (
+            [r["measured"]["near"]["rows"] for r in found if r["recipe"] == recipe] for found in both
+        )
+        if whole and change:
+            cells = [_over_seeds(whole, FLOOR), cell([row[MODEL] for row in whole])]
+            cells += [f"**{cell([row[MODEL] for row in change])}**", _over_seeds(whole, TRUTH)]
+            rows.append([f"`{recipe}`", *cells, f"{len(whole)}, {len(change)}"])
+    return markdown(["task", FLOOR, "the next latent", "what changes", "true dynamics", "seeds"], rows)
+
+
 def one_model() -> str:
     """One model for all tasks beside a model each."""
     return results_tables.against_single(read("eight", RESULTS), read("tasks", RESULTS))
@@ -221,6 +239,7 @@ TABLES: dict[str, Callable[[], str]] = {
         filmed,
         tasks,
         tasks_long,
+        residual,
         one_model,
         reacher,
         quick,
