@@ -1,11 +1,11 @@
 """Closing the loop: collect with a trained model's planner, train anew on old and new data, evaluate again.
 
-    python scripts/close_loop.py walker                # three trainings of 20 minutes; prints the table
+    python scripts/close_loop.py walker                # three trainings of 3,000 steps; prints the table
     python scripts/close_loop.py walker --list         # what is done, what is left, in about what time
     python scripts/close_loop.py walker --seeds 0 1 2 --episodes 200
     python scripts/close_loop.py walker train.threads=4
 
-Three models of one recipe and as many minutes try the same goals, of the recipe's held-out episodes:
+Three models of one recipe and as many steps try the same goals, of the recipe's held-out episodes:
 
     first      on the recipe's data
     more       on these, and new episodes that were collected as they were
@@ -31,22 +31,23 @@ SWEEP = "close_loop"
 EVALUATE = {
     "near": "plan plan.bound_goals=100",
     "far50": "plan plan.protocol=far50 plan.bound_goals=0",
-    "probe": "probe",
+    "probe": "probe probe.seeds=1",
 }
 
 
-def loop(task: str, seed: int, episodes: int, minutes: float) -> list[Planned]:
+def loop(task: str, seed: int, episodes: int, steps: int) -> list[Planned]:
     """The three runs, in the order in which they need one another.
 
     Args:
         task: a recipe.
         seed: of the trainings; of the new episodes it is one more, as that of the recipe's is 0.
         episodes: how many new ones.
+        steps: of each training, so that a busy machine changes nothing.
     """
     new = [f"collect.episodes={episodes}", f"collect.seed={seed + 1}"]
     planner = ["collect.behaviour=planner", f"collect.run={{runs}}/{name_of(task, 'first', seed)}"]
     kinds = {"first": [[]], "more": [[], new], "planned": [[], [*new, *planner]]}
-    options = {"train.seed": seed, "train.minutes": minutes, "train.evaluate_goals": 0}
+    options = {"train.seed": seed, "train.steps": steps, "train.evaluate_goals": 0}
     evaluate = {name: text.split() for name, text in EVALUATE.items()}
     return [
         Planned(
@@ -74,7 +75,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("machine", nargs="*", metavar="name=value", help="of " + ", ".join(MACHINE))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings: 0")
     parser.add_argument("--episodes", type=int, default=400, help="new ones: 400, as many as there were")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of each training: 20")
+    parser.add_argument("--steps", type=int, default=3000, help="of each training: 3000")
     parser.add_argument("--list", action="store_true", help="what is done and what is left; runs nothing")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of data sets: data")
     parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="of run folders: runs/sweeps")
@@ -87,10 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     places = Places(options.data, options.runs, options.results)
     try:
         check_machine(options.machine)
+        if options.steps < 1:
+            raise UserError(f"--steps {options.steps}: must be 1 or more")
         runs = [
-            run
-            for seed in options.seeds
-            for run in loop(options.task, seed, options.episodes, options.minutes)
+            run for seed in options.seeds for run in loop(options.task, seed, options.episodes, options.steps)
         ]
         for run in runs:
             for words in run.trained_on:

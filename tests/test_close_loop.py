@@ -20,7 +20,7 @@ def close_loop(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_three_differ_in_their_data_alone(close_loop: Any) -> None:
-    first, more, planned = close_loop.loop("walker", 1, 200, 20.0)
+    first, more, planned = close_loop.loop("walker", 1, 200, 3000)
     assert [run.name for run in (first, more, planned)] == [
         "walker-first-seed1",
         "walker-more-seed1",
@@ -46,7 +46,7 @@ def test_the_three_differ_in_their_data_alone(close_loop: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("words", [["nothing"], ["smoke", "train.steps=3"]])
+@pytest.mark.parametrize("words", [["nothing"], ["smoke", "train.steps=3"], ["smoke", "--steps", "0"]])
 def test_wrong_words_are_told_in_a_line(
     close_loop: Any, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +85,7 @@ def test_it_goes_from_data_to_a_table(
         "--results",
         f"{tmp_path}/results",
     ]
-    assert close_loop.main(["smoke", "--episodes", "4", *where]) == 0
+    assert close_loop.main(["smoke", "--episodes", "4", "--steps", "6", *where]) == 0
     text = capsys.readouterr().out
     for kind in ("first", "more", "planned"):
         assert f"| `near` | `smoke` | `{kind}` |" in text
@@ -102,5 +102,5 @@ def test_it_goes_from_data_to_a_table(
         (floors[0]["each"], floors[0]["median_final_error"])
     ] * 3
     ran = (tmp_path / "runs/close_loop/smoke-planned-seed0/config.yaml").stat().st_mtime_ns
-    assert close_loop.main(["smoke", "--episodes", "4", *where]) == 0
+    assert close_loop.main(["smoke", "--episodes", "4", "--steps", "6", *where]) == 0
     assert (tmp_path / "runs/close_loop/smoke-planned-seed0/config.yaml").stat().st_mtime_ns == ran

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from worldjepa.cli import main
+from worldjepa.limits import check_lengths
 from worldjepa.optimizer import build_optimizer
 from worldjepa.recipes import load_config
 from worldjepa.run import Run
@@ -190,11 +191,26 @@ def test_more_than_the_data_hold(refused: Refused, smoke_data: Path) -> None:
     )
     assert "plan.goals=1000" in refused("plan", "runs/smoke", "plan.goals=1000")
     assert "lower data.context or data.frameskip" in refused(
-        "train", "smoke", "collect.episode_length=200", "data.frameskip=30", "run=runs/new"
+        "train", "smoke", "data.frameskip=30", "run=runs/new"
     )
 
 
 # Collection
+
+
+def test_episodes_too_short_for_what_comes_after(refused: Refused) -> None:
+    assert refused("collect", "smoke", "data.context=60") == (
+        "data.context=60 × data.frameskip=5: a window spans 301 frames, an episode has "
+        "collect.episode_length=60; shorten the window"
+    )
+    assert refused("collect", "smoke", "plan.goal_offset=60") == (
+        "plan.goal_offset=60: must be less than collect.episode_length=60"
+    )
+
+
+@pytest.mark.parametrize("option", ["data.frameskip=19", "plan.goal_offset=59"])
+def test_episodes_just_long_enough(option: str) -> None:
+    check_lengths(load_config("smoke", [option]))
 
 
 def test_data_of_another_collection(refused: Refused, smoke_data: Path) -> None:

@@ -70,7 +70,7 @@ WAYS: list[tuple[list[str], str]] = [
     (["smoke", "model.objective=vicreg"], "model.objective=vicreg"),
     (["smoke", "plan.protocol=far"], "plan.protocol=far: must be one of"),
     (["smoke", "plan.num_elites=100000"], "plan.num_elites=100000: must be at most"),
-    (["smoke", "data.context=60"], "a window spans"),
+    (["smoke", "data.context=0"], "data.context=0: must be at least 1"),
     (["smoke", "collect.behaviour=wild"], "collect.behaviour=wild"),
     (["smoke", "collect.shard=3/2"], "collect.shard=3/2: must be k/n"),
     (["smoke", "checkpoint=last"], "checkpoint=last: must be newest, best or a step"),

@@ -205,19 +205,31 @@ def validate(config: Config) -> None:
     _together(config)
 
 
-def _together(config: Config) -> None:
-    """What depends on more than one option."""
-    data, collect, plan = config.data, config.collect, config.plan
-    if PLANNER in dict(shares(collect.behaviour)) and not collect.run:
-        raise UserError(f"collect.run: name the trained run that plans, as in collect.run=runs/{config.name}")
+def check_lengths(config: Config) -> None:
+    """Refuse to collect episodes that are too short to be trained on and planned in. What reads data asks
+    them instead: not all data were collected here.
+
+    Raises:
+        UserError: names the option that asks for longer ones.
+    """
+    data, length = config.data, config.collect.episode_length
     span = data.context * data.frameskip
-    if span >= collect.episode_length:
+    if span >= length:
         raise UserError(
             f"data.context={data.context} × data.frameskip={data.frameskip}: a window spans {span + 1} "
-            f"frames, an episode has collect.episode_length={collect.episode_length}; shorten the window"
+            f"frames, an episode has collect.episode_length={length}; shorten the window"
         )
-    if plan.goal_offset >= collect.episode_length:
-        raise UserError(f"plan.goal_offset={plan.goal_offset}: must be less than collect.episode_length")
+    if config.plan.goal_offset >= length:
+        raise UserError(
+            f"plan.goal_offset={config.plan.goal_offset}: must be less than collect.episode_length={length}"
+        )
+
+
+def _together(config: Config) -> None:
+    """What depends on more than one option."""
+    collect, plan = config.collect, config.plan
+    if PLANNER in dict(shares(collect.behaviour)) and not collect.run:
+        raise UserError(f"collect.run: name the trained run that plans, as in collect.run=runs/{config.name}")
     if plan.num_elites > plan.num_samples:
         raise UserError(
             f"plan.num_elites={plan.num_elites}: must be at most plan.num_samples={plan.num_samples}"

@@ -9,11 +9,13 @@ from ..data.collect import collect
 from ..data.paths import only
 from ..errors import UserError
 from ..launch import launched
+from ..limits import check_lengths
 from ..notation import PLANNER, part, paths
 
 
 def run(config: Config) -> int:
     folder = Path(only(config.data.path))
+    check_lengths(config)
     options = share(planning(config.collect))
     new, frames = collect(folder, config.env, options, config.store.compression)
     done = f"{new} new" if new else "nothing was missing"
