@@ -3,6 +3,7 @@
     python scripts/close_loop.py walker                # three trainings of 3,000 steps; prints the table
     python scripts/close_loop.py walker --list         # what is done, what is left, in about what time
     python scripts/close_loop.py walker --seeds 0 1 2 --episodes 200
+    python scripts/close_loop.py walker --only planned # of the three, as a second process beside the first
     python scripts/close_loop.py walker train.threads=4
 
 Three models of one recipe and as many steps try the same goals, of the recipe's held-out episodes:
@@ -28,6 +29,7 @@ from sweep_run import MACHINE, ROOT, Places, check_machine
 from worldjepa.errors import UserError
 
 SWEEP = "close_loop"
+KINDS = ("first", "more", "planned")
 EVALUATE = {
     "near": "plan plan.bound_goals=100",
     "far50": "plan plan.protocol=far50 plan.bound_goals=0",
@@ -46,7 +48,7 @@ def loop(task: str, seed: int, episodes: int, steps: int) -> list[Planned]:
     """
     new = [f"collect.episodes={episodes}", f"collect.seed={seed + 1}"]
     planner = ["collect.behaviour=planner", f"collect.run={{runs}}/{name_of(task, 'first', seed)}"]
-    kinds = {"first": [[]], "more": [[], new], "planned": [[], [*new, *planner]]}
+    sets = dict(zip(KINDS, ([[]], [[], new], [[], [*new, *planner]]), strict=True))
     options = {"train.seed": seed, "train.steps": steps, "train.evaluate_goals": 0}
     evaluate = {name: text.split() for name, text in EVALUATE.items()}
     return [
@@ -57,9 +59,9 @@ def loop(task: str, seed: int, episodes: int, steps: int) -> list[Planned]:
             {"train.seed": seed, "recipe": task, "data": kind},
             options,
             evaluate,
-            sets,
+            sets[kind],
         )
-        for kind, sets in kinds.items()
+        for kind in KINDS
     ]
 
 
@@ -76,6 +78,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings: 0")
     parser.add_argument("--episodes", type=int, default=400, help="new ones: 400, as many as there were")
     parser.add_argument("--steps", type=int, default=3000, help="of each training: 3000")
+    parser.add_argument("--only", choices=KINDS, help="of the three: all")
     parser.add_argument("--list", action="store_true", help="what is done and what is left; runs nothing")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of data sets: data")
     parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="of run folders: runs/sweeps")
@@ -91,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.steps < 1:
             raise UserError(f"--steps {options.steps}: must be 1 or more")
         runs = [
-            run for seed in options.seeds for run in loop(options.task, seed, options.episodes, options.steps)
+            run
+            for seed in options.seeds
+            for run in loop(options.task, seed, options.episodes, options.steps)
+            if options.only in (None, run.axes["data"])
         ]
         for run in runs:
             for words in run.trained_on:

@@ -151,6 +151,22 @@ def one_model() -> str:
     return results_tables.against_single(read("eight", RESULTS), read("tasks", RESULTS))
 
 
+def closed_loop() -> str:
+    """Models of the recipe's data, of as much again, and of what the first one's planner collected."""
+    found = read("close_loop", RESULTS)
+    rows = []
+    for result in found:
+        measured, axes = result["measured"], result["axes"]
+        near, far = (measured[name]["rows"] for name in ("near", "far50"))
+        cells = [cell([near[FLOOR]]), f"**{cell([near[MODEL]])}**", cell([near[TRUTH]]), cell([far[MODEL]])]
+        read_off = f"{measured['probe']['mean_r2']['coordinates']:.2f}"
+        names = [f"`{axes['recipe']}`", axes["data"], str(axes["train.seed"]), f"{result['frames']:,}"]
+        rows.append([*names, *cells, read_off])
+    names = ["task", "data", "seed", "frames"]
+    goals = ["near: random actions", "near", "near: true dynamics", "far50"]
+    return markdown([*names, *goals, "R² of coordinates"], rows)
+
+
 def filmed() -> str:
     """What is seen in the film of the tasks, and how far those models were trained."""
     films = held(RESULTS / "film.json")
@@ -241,6 +257,7 @@ TABLES: dict[str, Callable[[], str]] = {
         tasks_long,
         residual,
         one_model,
+        closed_loop,
         reacher,
         quick,
         harder,
