@@ -65,7 +65,7 @@ def test_a_list_says_what_is_left(
     assert [line.split()[:2] for line in lines[:3]] == [
         ["left", f"walker-{kind}-seed0"] for kind in ("first", "more", "planned")
     ]
-    assert lines[-1].startswith("0 of 6 done, 6 left: about 2 h")
+    assert lines[-1].startswith("0 of 6 done, 6 left: about 1 h")
 
 
 @pytest.mark.slow
