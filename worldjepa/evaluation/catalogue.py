@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import UserError
+from ..limits import check_lengths
 from ..options import leaves
 from ..protocols import PROTOCOLS
 from ..recipes import load_config, recipes
@@ -174,7 +175,7 @@ def made_by(run: Run, evaluation: Evaluation, results: Results | None = None) ->
 def possible(run: Run, evaluation: Evaluation) -> bool:
     """Whether the run's options let it be: of short episodes no goal is far ahead."""
     try:
-        load_config(str(run.path), evaluation.command.split()[1:])
+        check_lengths(load_config(str(run.path), evaluation.command.split()[1:]))
     except UserError:
         return False
     return True

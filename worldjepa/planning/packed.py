@@ -32,11 +32,9 @@ class PackedLinear(nn.Module):
 
 def pack(module: nn.Module) -> None:
     """Pack all linear layers inside a module that is in evaluation mode, in place; where there is no oneDNN,
-    or the module is not on a CPU, nothing changes. Outputs are the same to rounding."""
-    on_cpu = all(p.device.type == "cpu" for p in module.parameters())
-    if not (
-        on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    ):
+    or none for its dtype on this CPU, or the module is not on a CPU, nothing changes. Outputs are the same to
+    rounding."""
+    if not all(p.device.type == "cpu" and _packs(p.dtype) for p in module.parameters()):
         return
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Sequential):
@@ -45,6 +43,13 @@ def pack(module: nn.Module) -> None:
             setattr(module, name, PackedLinear(child))
         else:
             pack(child)
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is here, and lays out such matrices: bfloat16 takes AVX-512, or AVX-NE-CONVERT."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _packed_sequence(layers: list[nn.Module]) -> nn.Sequential:
