@@ -199,7 +199,7 @@ def test_there_are_the_controls_the_tasks_and_the_curves_that_were_asked_for(swe
     }
     assert len({run.recipe for run in controls}) == 3
     assert {run.config().train.minutes for run in controls} == {20}
-    assert len({run.recipe for run in tasks}) == 8
+    assert len({run.recipe for run in tasks}) == 9
     assert {run.axes["setting"].split("-")[0] for run in curves} == {"usual", "minutes", "episodes", "size"}
     # All try the same goals.
     assert all("data.held_out=0.1" in words for run in curves for words in run.evaluate.values())
@@ -207,6 +207,8 @@ def test_there_are_the_controls_the_tasks_and_the_curves_that_were_asked_for(swe
 
 def test_one_model_for_eight_tasks_is_looked_at_as_the_eight_are(sweep: Any) -> None:
     eight, tasks = sweep.read_grid("eight")[0], sweep.read_grid("tasks")
+    # Not the ninth, which shows one of the eight from elsewhere.
+    tasks = [run for run in tasks if run.recipe != "swimmer_aboard"]
     sets = [eight.data(words) for words in eight.trained_on]
     assert ",".join(f"data/{name}" for name in sets) == eight.config().data.path
     assert sets == list(dict.fromkeys(run.recipe for run in tasks))
