@@ -116,6 +116,7 @@ class Task:
 
 # Half as bright as the suite's colour.
 _DARK = (0.35, 0.25, 0.15, 1.0)
+# The joints of one side of the humanoid.
 _LIMB = ("hip_x", "hip_z", "hip_y", "knee", "ankle_y", "ankle_x", "shoulder1", "shoulder2", "elbow")
 
 # Tolerances were set before any model was trained, so that of the goals 25 steps ahead random actions reach
