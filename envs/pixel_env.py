@@ -32,7 +32,7 @@ class PixelEnv(gymnasium.Env):
     Arguments:
         task: a name in `worldjepa.envs.tasks.TASKS`.
         image_size: height and width of a frame in pixels, at least 8.
-        render_quality: "fast" or "full" (`worldjepa.envs.rendering.Camera`).
+        render_quality: "fast", "smooth" or "full" (`worldjepa.envs.rendering.Camera`).
         protocol: "circle" or "lewm" (`worldjepa.envs.tasks.Task.error`).
         variations: what is drawn anew for each episode from its seed, by kind the lowest and highest value
             (`worldjepa.envs.variations.Variations`); none: nothing. Start states are those without.

@@ -49,7 +49,7 @@ def test_differences_name_what_differs_and_how() -> None:
 IMPOSSIBLE = {
     "env.image_size=0": "at least 1",
     "env.image_size=72": "the conv encoder needs a multiple of 16",
-    "env.render_quality=best": "fast or full",
+    "env.render_quality=best": "fast, smooth or full",
     "env.protocol=plain": "circle or lewm",
     "env.id=": "some text",
     "collect.episodes=0": "at least 1",

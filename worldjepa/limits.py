@@ -113,7 +113,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("a path, or paths, or nothing", lambda _: True, "store.to store.also export.to"),
     ("between 0 and 1", lambda v: 0 < v < 1, "data.held_out"),
     ("from 0 to 65535", lambda v: 0 <= v < 2**16, "monitor.port"),
-    ("fast or full", ("fast", "full").__contains__, "env.render_quality"),
+    ("fast, smooth or full", ("fast", "smooth", "full").__contains__, "env.render_quality"),
     ("circle or lewm", ("circle", "lewm").__contains__, "env.protocol"),
     (
         f"{', '.join(BEHAVIOURS)}, {PLANNER}, package:callable, or several by share, "
