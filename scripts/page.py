@@ -130,20 +130,30 @@ def tasks_long() -> str:
 
 def residual() -> str:
     """A predictor that tells what changes beside one that tells the next latent, on the same goals."""
+    return _beside_tasks("tasks_residual", "the next latent", "what changes")
+
+
+def smooth() -> str:
+    """Models of frames that are drawn larger and averaged beside those of `tasks`, on the same goals."""
+    return _beside_tasks("tasks_smooth", "drawn at their size", "drawn larger, averaged")
+
+
+def _beside_tasks(sweep: str, usual: str, other: str) -> str:
+    """Success of the runs of `sweep`, called `other`, beside that of SIGReg's in `tasks`, called `usual`."""
     both = [
-        [result for result in read(sweep, RESULTS) if result["axes"].get(OBJECTIVE, "jepa") == "jepa"]
-        for sweep in ("tasks", "tasks_residual")
+        [result for result in read(name, RESULTS) if result["axes"].get(OBJECTIVE, "jepa") == "jepa"]
+        for name in ("tasks", sweep)
     ]
     rows = []
     for recipe in task_table.RECIPES:
-        whole, change = (
+        whole, changed = (
             [r["measured"]["near"]["rows"] for r in found if r["recipe"] == recipe] for found in both
         )
-        if whole and change:
+        if whole and changed:
             cells = [_over_seeds(whole, FLOOR), cell([row[MODEL] for row in whole])]
-            cells += [f"**{cell([row[MODEL] for row in change])}**", _over_seeds(whole, TRUTH)]
-            rows.append([f"`{recipe}`", *cells, f"{len(whole)}, {len(change)}"])
-    return markdown(["task", FLOOR, "the next latent", "what changes", "true dynamics", "seeds"], rows)
+            cells += [f"**{cell([row[MODEL] for row in changed])}**", _over_seeds(whole, TRUTH)]
+            rows.append([f"`{recipe}`", *cells, f"{len(whole)}, {len(changed)}"])
+    return markdown(["task", FLOOR, usual, other, "true dynamics", "seeds"], rows)
 
 
 def one_model() -> str:
@@ -256,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
         tasks,
         tasks_long,
         residual,
+        smooth,
         one_model,
         closed_loop,
         reacher,
