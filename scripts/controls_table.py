@@ -22,10 +22,19 @@ GOALS = ("near", "far50")
 
 def whole(results: Sequence[Result]) -> list[Result]:
     """The results of those tasks and seeds that have every one of CONTROLS."""
+    return _having(results, set(CONTROLS))
+
+
+def pairs(results: Sequence[Result], rival: str) -> list[Result]:
+    """Ours and a rival's, of those tasks and seeds that have both."""
+    return _having(results, {OURS, rival})
+
+
+def _having(results: Sequence[Result], names: set[str]) -> list[Result]:
     named: dict[tuple[str, int], set[str]] = {}
     for result in results:
         named.setdefault(_place(result), set()).add(result["axes"][OBJECTIVE])
-    return [result for result in results if named[_place(result)] == CONTROLS.keys()]
+    return [r for r in results if r["axes"][OBJECTIVE] in names and names <= named[_place(r)]]
 
 
 def _place(result: Result) -> tuple[str, int]:

@@ -76,3 +76,13 @@ def test_the_table_has_every_control_and_the_verdict_each_rival(
     mean, half = controls.ahead(made, "near", "pldm")
     assert f"PLDM's terms {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})" in said
     assert "1,500 steps (1 training seed;" in said
+
+
+def test_pairs_are_of_tasks_that_have_both_and_of_no_other_loss(
+    controls: Any, made: list[dict[str, Any]]
+) -> None:
+    alone = [result("finger", "jepa", np.ones(200, int)), result("cheetah", "pldm", np.ones(200, int))]
+    found = controls.pairs([*made, *alone], "pldm")
+    assert {(r["recipe"], r["axes"]["model.objective"]) for r in found} == {
+        (task, name) for task in ("reacher", "swimmer") for name in ("jepa", "pldm")
+    }
