@@ -112,7 +112,7 @@ def tasks() -> str:
 
 
 def pldm_verdict() -> str:
-    """How far SIGReg is ahead of PLDM's terms on each task that both are run on, and on the eight together."""
+    """How far SIGReg is ahead of PLDM's terms on each task that has both, and on the eight together."""
     runs = controls_table.pairs(read("tasks", RESULTS), "pldm")
     each = []
     for recipe in (recipe for recipe in task_table.RECIPES if any(r["recipe"] == recipe for r in runs)):
@@ -122,7 +122,7 @@ def pldm_verdict() -> str:
     mean, half = controls_table.ahead(suite, "near", "pldm")
     count = len({r["recipe"] for r in suite})
     return sentences(
-        f"SIGReg's success less that of PLDM's terms, in points (±: 95 % interval over the goals, which both",
+        "SIGReg's success less that of PLDM's terms, in points (±: 95 % interval over the goals, which both",
         f"try): {', '.join(each)}; mean over {count} of the eight {mean:+.1f} ± {half:.1f}.",
     )
 
