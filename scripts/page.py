@@ -117,13 +117,14 @@ def pldm_verdict() -> str:
     each = []
     for recipe in (recipe for recipe in task_table.RECIPES if any(r["recipe"] == recipe for r in runs)):
         mean, half = controls_table.ahead([r for r in runs if r["recipe"] == recipe], "near", "pldm")
-        each.append(f"{recipe} {mean:+.1f} ± {half:.1f}")
+        each.append(f"{recipe} {mean:+.1f} ± {half:.1f}" if half else f"{recipe} the same on every goal")
     suite = [r for r in runs if r["recipe"] != "swimmer_aboard"]
     mean, half = controls_table.ahead(suite, "near", "pldm")
     count = len({r["recipe"] for r in suite})
+    of = "the eight" if count == 8 else f"{count} of the eight"
     return sentences(
         "SIGReg's success less that of PLDM's terms, in points (±: 95 % interval over the goals, which both",
-        f"try): {', '.join(each)}; mean over {count} of the eight {mean:+.1f} ± {half:.1f}.",
+        f"try): {', '.join(each)}; mean over {of} {mean:+.1f} ± {half:.1f}.",
     )
 
 

@@ -131,8 +131,8 @@ def test_smooth_frames_are_averages_of_larger_ones(make):
 
 def test_smooth_frames_change_evenly_where_less_than_a_pixel_moves(make):
     def unevenness(quality: str) -> float:
-        """Greatest by least change of the picture while the shoulder turns by 0.05 rad, a pixel at the
-        finger, in equal parts."""
+        """Greatest by least change of the picture while the shoulder turns by 0.05 rad, about a pixel at
+        the finger, in equal parts."""
         env = make(render_quality=quality, image_size=64)
         env.reset(seed=0)
         state, frames = env.get_state(), []

@@ -30,8 +30,8 @@ class EnvConfig:
     image_size: int = option(64, "height and width of a frame, pixels")
     render_quality: str = option(
         "fast",
-        "fast: no shadows, multisampling, reflections; smooth: neither, but drawn four times as large and "
-        "averaged; full: as dm-control draws",
+        "fast: no shadows, multisampling, reflections; smooth: as fast, but drawn four times as high and "
+        "wide, and averaged; full: as dm-control draws",
     )
     protocol: str = option("circle", "success compares angles on the circle, or plainly as published (lewm)")
     variations: VariationsConfig = field(default_factory=VariationsConfig)
