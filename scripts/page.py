@@ -235,14 +235,14 @@ def reacher() -> str:
 
 
 def quick() -> str:
-    """The curve's model of two minutes: how soon most near goals are reached."""
-    found = held(RESULTS / "curves" / "reacher-minutes-2-seed0.json")
+    """The model of two minutes: how soon most near goals are reached."""
+    found = held(RESULTS / "reacher_quick" / "seed0.json")
     near, far = (found["measured"][name]["rows"][MODEL] for name in ("near", "far50"))
     spent = found["seconds"]
     return sentences(
         f"After {spent['collect']:.0f} s of collection and {spent['train']:.0f} s of training",
         f"({found['steps']:,} steps, one seed) it reaches {near['reached']} of {near['goals']} near goals,",
-        f"{far['reached']} of {far['goals']} of `far50` (the sweep `curves`, `reacher-minutes-2-seed0`).",
+        f"{far['reached']} of {far['goals']} of `far50` (the sweep `reacher_quick`).",
     )
 
 

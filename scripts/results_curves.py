@@ -1,6 +1,6 @@
-"""Curves of sweeps: success against minutes, frames and parameters."""
+"""Curves of sweeps: success against steps of training, frames of data and parameters."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from worldjepa.evaluation.figures import INK, QUIET, save
 COLOURS = (INK, "#c8553d", "#4d8f6f", QUIET)
 # By the beginning of a setting's name the curve that it is a point of: its axis, and where on it a run lies.
 CURVES: dict[str, tuple[str, Callable[[Result], float]]] = {
-    "minutes": ("minutes of training", lambda result: result["config"]["train.minutes"]),
+    "steps": ("steps of training", lambda result: result["steps"]),
     "episodes": ("frames of data", lambda result: result["frames"]),
     "size": ("parameters", parameters),
 }
-# The recipe itself, a point of every curve that has none of its own by this name.
+# The recipe itself, a point of every curve.
 USUAL = "usual"
 
 
@@ -25,12 +25,7 @@ def drawn(results: Sequence[Result]) -> list[str]:
     """The curves that have points of their own, and two or more with the recipe's."""
     settings = {result["axes"].get("setting", "") for result in results}
     of = {kind: {name for name in settings if name.startswith(f"{kind}-")} for kind in CURVES}
-    return [kind for kind, own in of.items() if own and len(own | ({_usual(kind, settings)} & settings)) > 1]
-
-
-def _usual(kind: str, settings: Collection[str]) -> str:
-    """The setting that is the recipe's own point of a curve."""
-    return f"{kind}-{USUAL}" if f"{kind}-{USUAL}" in settings else USUAL
+    return [kind for kind, own in of.items() if own and len(own | ({USUAL} & settings)) > 1]
 
 
 def curve(
@@ -38,10 +33,9 @@ def curve(
 ) -> dict[str, list[tuple[float, list[float]]]]:
     """By recipe the points of a curve, from left to right: where, and the success of each seed."""
     where, points = CURVES[kind][1], {}
-    usual = _usual(kind, {r["axes"]["setting"] for r in results})
     for result in results:
         setting = result["axes"]["setting"]
-        if setting == usual or setting.startswith(f"{kind}-"):
+        if setting == USUAL or setting.startswith(f"{kind}-"):
             success = result["measured"][evaluation]["rows"][MODEL]["success"]
             points.setdefault(result["recipe"], {}).setdefault(where(result), []).append(success)
     return {recipe: sorted(found.items()) for recipe, found in points.items()}

@@ -124,33 +124,32 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     tables: Any, put: Callable[..., None], tmp_path: Path
 ) -> None:
     points = {
-        "usual": (6, 72_000),
-        "minutes-1": (1, 72_000),
-        "minutes-12": (12, 72_000),
-        "episodes-10": (6, 2_000),
+        "usual": (1500, 72_000),
+        "steps-250": (250, 72_000),
+        "steps-3000": (3000, 72_000),
+        "episodes-10": (1500, 2_000),
+        "size-tiny": (1500, 72_000),
     }
-    points |= {"size-usual": (6, 72_000), "size-tiny": (6, 72_000)}
     for recipe in ("reacher", "swimmer"):
         for seed in (0, 1):
-            for number, (setting, (minutes, frames)) in enumerate(points.items()):
+            for number, (setting, (steps, frames)) in enumerate(points.items()):
                 parameters = {"encoder": 10_000 if setting == "size-tiny" else 900_000}
-                changes = {"config": {"train.minutes": minutes}, "frames": frames, "parameters": parameters}
+                changes = {"steps": steps, "frames": frames, "parameters": parameters}
                 axes = {"recipe": recipe, "setting": setting, "train.seed": seed}
                 put("curves", axes, 40.0 + 5 * number + seed, **changes)
     curves = importlib.import_module("results_curves")
     results = tables.read("curves", tmp_path)
-    assert curves.curve(results, "minutes", "near")["reacher"] == [
-        (1, [45, 46]),
-        (6, [40, 41]),
-        (12, [50, 51]),
+    assert curves.curve(results, "steps", "near")["reacher"] == [
+        (250, [45, 46]),
+        (1500, [40, 41]),
+        (3000, [50, 51]),
     ]
     assert curves.curve(results, "episodes", "near")["swimmer"] == [(2_000, [55, 56]), (72_000, [40, 41])]
-    # At its own number of steps the usual size is another run.
-    assert curves.curve(results, "size", "near")["reacher"] == [(10_000, [65, 66]), (900_000, [60, 61])]
-    assert curves.drawn(results) == ["minutes", "episodes", "size"]
-    few = [r for r in results if r["axes"]["setting"] in ("minutes-1", "size-usual", "usual")]
-    assert curves.drawn(few) == ["minutes"]
-    assert curves.drawn([r for r in few if r["axes"]["setting"] == "minutes-1"]) == []
+    assert curves.curve(results, "size", "near")["reacher"] == [(10_000, [60, 61]), (900_000, [40, 41])]
+    assert curves.drawn(results) == ["steps", "episodes", "size"]
+    few = [r for r in results if r["axes"]["setting"] in ("steps-250", "usual")]
+    assert curves.drawn(few) == ["steps"]
+    assert curves.drawn([r for r in few if r["axes"]["setting"] == "steps-250"]) == []
     assert tables.main(["curves", "--results", str(tmp_path), "--to", str(tmp_path / "docs")]) == 0
     assert (tmp_path / "docs" / "curves.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "docs" / "results.md").read_text("utf-8")
@@ -158,7 +157,7 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     assert text.startswith("# Results\n")
     # Numbers in names count as numbers.
     settings = [line.split("`")[5] for line in text.splitlines() if line.startswith("| `near` | `reacher`")]
-    assert settings[:3] == ["episodes-10", "minutes-1", "minutes-12"]
+    assert settings[:3] == ["episodes-10", "size-tiny", "steps-250"]
 
 
 def test_one_model_for_several_tasks_stands_beside_their_own(

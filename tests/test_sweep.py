@@ -200,7 +200,7 @@ def test_there_are_the_controls_the_tasks_and_the_curves_that_were_asked_for(swe
     assert len({run.recipe for run in controls}) == 3
     assert {run.config().train.minutes for run in controls} == {20}
     assert len({run.recipe for run in tasks}) == 9
-    assert {run.axes["setting"].split("-")[0] for run in curves} == {"usual", "minutes", "episodes", "size"}
+    assert {run.axes["setting"].split("-")[0] for run in curves} == {"usual", "steps", "episodes", "size"}
     # All try the same goals.
     assert all("data.held_out=0.1" in words for run in curves for words in run.evaluate.values())
 
