@@ -11,6 +11,7 @@ from typing import Any
 
 import benchmark_tables
 import controls_table
+import curves_table
 import images_table
 import numpy as np
 import results_tables
@@ -246,6 +247,11 @@ def quick() -> str:
     )
 
 
+def curves() -> str:
+    """Success against steps, frames and parameters."""
+    return curves_table.table(read("curves", RESULTS))
+
+
 def harder() -> str:
     """Harder goals by models of uniform and of coloured noise."""
     found = read("harder", RESULTS)
@@ -289,6 +295,7 @@ TABLES: dict[str, Callable[[], str]] = {
         closed_loop,
         reacher,
         quick,
+        curves,
         harder,
         controls,
         controls_verdict,

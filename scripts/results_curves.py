@@ -28,17 +28,21 @@ def drawn(results: Sequence[Result]) -> list[str]:
     return [kind for kind, own in of.items() if own and len(own | ({USUAL} & settings)) > 1]
 
 
+def points(results: Sequence[Result], kind: str) -> list[Result]:
+    """Of these the ones that a curve goes through."""
+    named = [(result["axes"]["setting"], result) for result in results]
+    return [result for setting, result in named if setting == USUAL or setting.startswith(f"{kind}-")]
+
+
 def curve(
     results: Sequence[Result], kind: str, evaluation: str
 ) -> dict[str, list[tuple[float, list[float]]]]:
     """By recipe the points of a curve, from left to right: where, and the success of each seed."""
-    where, points = CURVES[kind][1], {}
-    for result in results:
-        setting = result["axes"]["setting"]
-        if setting == USUAL or setting.startswith(f"{kind}-"):
-            success = result["measured"][evaluation]["rows"][MODEL]["success"]
-            points.setdefault(result["recipe"], {}).setdefault(where(result), []).append(success)
-    return {recipe: sorted(found.items()) for recipe, found in points.items()}
+    where, successes = CURVES[kind][1], {}
+    for result in points(results, kind):
+        success = result["measured"][evaluation]["rows"][MODEL]["success"]
+        successes.setdefault(result["recipe"], {}).setdefault(where(result), []).append(success)
+    return {recipe: sorted(found.items()) for recipe, found in successes.items()}
 
 
 def draw_curves(results: Sequence[Result], path: Path) -> Path:

@@ -147,6 +147,15 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     assert curves.curve(results, "episodes", "near")["swimmer"] == [(2_000, [55, 56]), (72_000, [40, 41])]
     assert curves.curve(results, "size", "near")["reacher"] == [(10_000, [60, 61]), (900_000, [40, 41])]
     assert curves.drawn(results) == ["steps", "episodes", "size"]
+    table = importlib.import_module("curves_table").table(results)
+    assert cells(table, "250 steps")[0] == "45.5 % (39 to 52)"
+    places = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert places == [
+        "random actions",
+        *("250 steps", "**1,500 steps**", "3,000 steps"),
+        *("2,000 frames", "**72,000 frames**"),
+        *("0.01 M parameters", "**0.90 M parameters**"),
+    ]
     few = [r for r in results if r["axes"]["setting"] in ("steps-250", "usual")]
     assert curves.drawn(few) == ["steps"]
     assert curves.drawn([r for r in few if r["axes"]["setting"] == "steps-250"]) == []
