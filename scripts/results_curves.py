@@ -63,14 +63,15 @@ def draw_curves(results: Sequence[Result], path: Path) -> Path:
 
 
 def _panel(axis: Axes, curves: dict[str, list[tuple[float, list[float]]]], floors: dict[str, float]) -> None:
-    places = sorted({x for points in curves.values() for x, _ in points})
+    # Tasks of more or fewer actions differ by a few parameters: one tick for what reads the same.
+    places = {_short(x): x for points in curves.values() for x, _ in points}
     for (recipe, points), colour in zip(curves.items(), COLOURS, strict=False):
         axis.plot([x for x, _ in points], [np.mean(y) for _, y in points], color=colour, label=recipe)
         dots = [(x, y) for x, values in points for y in values]
         axis.plot(*zip(*dots, strict=True), "o", color=colour, markersize=3, alpha=0.6)
-        axis.axhline(floors[recipe], color=colour, linestyle="--", linewidth=0.8)
+        axis.axhline(floors[recipe], color=colour, linestyle="--", linewidth=0.8, label=f"{recipe}, {FLOOR}")
     axis.set(xscale="log", ylim=(0, 104))
-    axis.set_xticks(places, [_short(x) for x in places])
+    axis.set_xticks(list(places.values()), list(places))
     axis.minorticks_off()
     axis.spines[["top", "right"]].set_visible(False)
 
