@@ -1,17 +1,10 @@
 """The points of curves as a table: what each setting of steps, frames and parameters reaches on each task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from results_curves import CURVES, USUAL, drawn, points
+from results_curves import CURVES, USUAL, drawn, of_curve, short
 from results_tables import cell, markdown
 from sweep_results import FLOOR, MODEL, Result, rows_of
-
-# By the name of a curve, how a place on it is written.
-NAMES: dict[str, Callable[[float], str]] = {
-    "steps": "{:,} steps".format,
-    "episodes": "{:,} frames".format,
-    "size": lambda count: f"{count / 1e6:.2f} M parameters",
-}
 
 
 def table(results: Sequence[Result]) -> str:
@@ -27,11 +20,11 @@ def table(results: Sequence[Result]) -> str:
 
     rows = [row(FLOOR, results, FLOOR)]
     for kind in drawn(results):
-        where = CURVES[kind][1]
+        what, where = CURVES[kind]
         settings: dict[str, list[Result]] = {}
-        for result in points(results, kind):
+        for result in of_curve(results, kind):
             settings.setdefault(result["axes"]["setting"], []).append(result)
         for setting, found in sorted(settings.items(), key=lambda item: where(item[1][0])):
-            name = NAMES[kind](where(found[0]))
+            name = f"{short(where(found[0]))} {what}"
             rows.append(row(f"**{name}**" if setting == USUAL else name, found))
     return markdown(["", *(f"{recipe}, `{name}`" for recipe, name in columns)], rows)

@@ -28,7 +28,7 @@ def drawn(results: Sequence[Result]) -> list[str]:
     return [kind for kind, own in of.items() if own and len(own | ({USUAL} & settings)) > 1]
 
 
-def points(results: Sequence[Result], kind: str) -> list[Result]:
+def of_curve(results: Sequence[Result], kind: str) -> list[Result]:
     """Of these the ones that a curve goes through."""
     named = [(result["axes"]["setting"], result) for result in results]
     return [result for setting, result in named if setting == USUAL or setting.startswith(f"{kind}-")]
@@ -39,7 +39,7 @@ def curve(
 ) -> dict[str, list[tuple[float, list[float]]]]:
     """By recipe the points of a curve, from left to right: where, and the success of each seed."""
     where, successes = CURVES[kind][1], {}
-    for result in points(results, kind):
+    for result in of_curve(results, kind):
         success = result["measured"][evaluation]["rows"][MODEL]["success"]
         successes.setdefault(result["recipe"], {}).setdefault(where(result), []).append(success)
     return {recipe: sorted(found.items()) for recipe, found in successes.items()}
@@ -63,20 +63,21 @@ def draw_curves(results: Sequence[Result], path: Path) -> Path:
 
 
 def _panel(axis: Axes, curves: dict[str, list[tuple[float, list[float]]]], floors: dict[str, float]) -> None:
-    # Tasks of more or fewer actions differ by a few parameters: one tick for what reads the same.
-    places = {_short(x): x for points in curves.values() for x, _ in points}
+    places = sorted({x for points in curves.values() for x, _ in points})
+    # Tasks with more actions have a few parameters more: one tick for places that lie on one another.
+    ticks = [x for before, x in zip([0.0, *places], places, strict=False) if x > 1.1 * before]
     for (recipe, points), colour in zip(curves.items(), COLOURS, strict=False):
         axis.plot([x for x, _ in points], [np.mean(y) for _, y in points], color=colour, label=recipe)
         dots = [(x, y) for x, values in points for y in values]
         axis.plot(*zip(*dots, strict=True), "o", color=colour, markersize=3, alpha=0.6)
         axis.axhline(floors[recipe], color=colour, linestyle="--", linewidth=0.8, label=f"{recipe}, {FLOOR}")
     axis.set(xscale="log", ylim=(0, 104))
-    axis.set_xticks(list(places.values()), list(places))
+    axis.set_xticks(ticks, [short(x) for x in ticks])
     axis.minorticks_off()
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """A number on an axis: 32k, 1.6M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= size:

@@ -148,13 +148,13 @@ def test_curves_have_the_points_of_their_settings_and_the_usual_one(
     assert curves.curve(results, "size", "near")["reacher"] == [(10_000, [60, 61]), (900_000, [40, 41])]
     assert curves.drawn(results) == ["steps", "episodes", "size"]
     table = importlib.import_module("curves_table").table(results)
-    assert cells(table, "250 steps")[0] == "45.5 % (39 to 52)"
+    assert cells(table, "250 steps of training")[0] == "45.5 % (39 to 52)"
     places = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
     assert places == [
         "random actions",
-        *("250 steps", "**1,500 steps**", "3,000 steps"),
-        *("2,000 frames", "**72,000 frames**"),
-        *("0.01 M parameters", "**0.90 M parameters**"),
+        *("250 steps of training", "**1.5k steps of training**", "3k steps of training"),
+        *("2k frames of data", "**72k frames of data**"),
+        *("10k parameters", "**900k parameters**"),
     ]
     few = [r for r in results if r["axes"]["setting"] in ("steps-250", "usual")]
     assert curves.drawn(few) == ["steps"]
