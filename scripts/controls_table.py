@@ -21,16 +21,17 @@ GOALS = ("near", "far50")
 
 
 def whole(results: Sequence[Result]) -> list[Result]:
-    """The results of those tasks and seeds that have every one of CONTROLS."""
-    return _having(results, set(CONTROLS))
+    """Of each of CONTROLS the results of those training seeds that have every task, so that means compare."""
+    tasks = {result["recipe"] for result in results}
+    named: dict[tuple[str, int], set[str]] = {}
+    for result in results:
+        named.setdefault(_training(result), set()).add(result["recipe"])
+    return [r for r in results if named[_training(r)] == tasks]
 
 
 def pairs(results: Sequence[Result], rival: str) -> list[Result]:
     """Ours and a rival's, of those tasks and seeds that have both."""
-    return _having(results, {OURS, rival})
-
-
-def _having(results: Sequence[Result], names: set[str]) -> list[Result]:
+    names = {OURS, rival}
     named: dict[tuple[str, int], set[str]] = {}
     for result in results:
         named.setdefault(_place(result), set()).add(result["axes"][OBJECTIVE])
@@ -39,6 +40,10 @@ def _having(results: Sequence[Result], names: set[str]) -> list[Result]:
 
 def _place(result: Result) -> tuple[str, int]:
     return result["recipe"], result["seed"]
+
+
+def _training(result: Result) -> tuple[str, int]:
+    return result["axes"][OBJECTIVE], result["seed"]
 
 
 def table(results: Sequence[Result]) -> str:
@@ -60,39 +65,44 @@ def table(results: Sequence[Result]) -> str:
         rows.append(["R² of coordinates", task, *map(number, own)])
     ranks = (np.mean([p["rank"] for p in found]) for found in probes.values())
     rows.append(["RankMe", "mean", *(f"{rank:.1f}" for rank in ranks)])
+    rows.append(["training seeds", "", *(str(len({r["seed"] for r in runs})) for runs in of.values())])
     return markdown(["", "task", *CONTROLS.values()], rows)
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """How many points of success SIGReg is ahead of each control, over tasks and seeds."""
+    """How many points of success SIGReg is ahead of each control, over tasks and the seeds that both have."""
     said = []
     for goals in GOALS:
-        apart = {name: ahead(results, goals, name) for name in CONTROLS if name != OURS}
-        texts = (
-            f"{CONTROLS[name]} {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
-            for name, (mean, half) in apart.items()
-        )
+        texts = (f"{CONTROLS[name]} {_points(results, goals, name)}" for name in CONTROLS if name != OURS)
         said.append(f"`{goals}`: {', '.join(texts)}.")
     tasks = list(dict.fromkeys(result["recipe"] for result in results))
-    seeds = len({result["seed"] for result in results})
     return (
         f"SIGReg's success less that of what stands in its place, in points, mean over {', '.join(tasks)} at "
-        f"{results[0]['steps']:,} steps ({seeds} training seed{'s' if seeds > 1 else ''}; in brackets the "
-        f"95 % interval over the goals, which all try). {' '.join(said)}"
+        f"{results[0]['steps']:,} steps and over the training seeds that both have (in brackets the 95 % "
+        f"interval over the goals, which all try, and what each seed gave where there are several). "
+        f"{' '.join(said)}"
     )
 
 
+def _points(results: Sequence[Result], goals: str, rival: str) -> str:
+    mean, half = ahead(results, goals, rival)
+    seeds = sorted({result["seed"] for result in pairs(results, rival)})
+    each = (ahead([r for r in results if r["seed"] == seed], goals, rival)[0] for seed in seeds)
+    told = f"; {', '.join(f'{points:+.1f}' for points in each)}" if len(seeds) > 1 else ""
+    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f}{told})"
+
+
 def ahead(results: Sequence[Result], goals: str, rival: str) -> tuple[float, float]:
-    """Points by which ours is ahead of a rival, the mean of the differences goal by goal, and half of its 95%
-    interval: the spread over goals alone, since a task has few training seeds or one."""
-    runs = {(*_place(result), result["axes"][OBJECTIVE]): result for result in results}
-    means, variances = [], []
-    for place in dict.fromkeys(map(_place, results)):
-        ours, theirs = (_each(runs[(*place, name)], goals) for name in (OURS, rival))
-        means.append(np.mean(ours - theirs))
-        variances.append(np.var(ours - theirs, ddof=1) / len(ours))
-    half = 1.96 * np.sqrt(np.sum(variances)) / len(means)
-    return 100 * float(np.mean(means)), 100 * float(half)
+    """Points by which ours is ahead of a rival where both were run: the mean over tasks and seeds of the
+    differences goal by goal, and half of its 95% interval over the goals, each averaged over its seeds."""
+    runs = {(*_place(result), result["axes"][OBJECTIVE]): result for result in pairs(results, rival)}
+    apart: dict[str, list[np.ndarray]] = {}
+    for task, seed in dict.fromkeys(place[:2] for place in runs):
+        ours, theirs = (_each(runs[task, seed, name], goals) for name in (OURS, rival))
+        apart.setdefault(task, []).append(ours - theirs)
+    tasks = [np.mean(differences, axis=0) for differences in apart.values()]
+    half = 1.96 * np.sqrt(sum(each.var(ddof=1) / len(each) for each in tasks)) / len(tasks)
+    return 100 * float(np.mean([each.mean() for each in tasks])), 100 * float(half)
 
 
 def _each(result: Result, goals: str) -> np.ndarray:

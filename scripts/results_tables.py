@@ -30,28 +30,33 @@ SINGLE = "tasks"
 # Stands above the tables.
 NOTE = (
     "A number is the mean over the seeds; in brackets, or behind ±, its 95% interval: of several seeds "
-    "Student's, of one Wilson's over the goals."
+    "Student's, of one Wilson's over the goals; of two, each is told."
 )
 
 
 def cell(rows: Sequence[dict[str, Any]]) -> str:
-    """Success of one policy over the seeds, in per cent, with its interval."""
+    """Success of one policy over the seeds, in per cent, with its interval; of two seeds each one's."""
     if not rows:
         return ""
-    low, high = interval([row["success"] for row in rows]) if len(rows) > 1 else rows[0]["interval"]
+    found = [row["success"] for row in rows]
+    mean = f"{np.mean(found):.1f} %"
+    if len(found) == 2:
+        return f"{mean} ({found[0]:.1f}, {found[1]:.1f})"
+    low, high = interval(found) if len(found) > 1 else rows[0]["interval"]
     low, high = max(0, low), min(100, high)
-    mean = np.mean([row["success"] for row in rows])
     digits = 0 if high - low >= 2 else 1
-    return f"{mean:.1f} % ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def number(values: Sequence[float], digits: int = 2) -> str:
-    """A mean over seeds, ± the half of its interval where there are several."""
+    """A mean over seeds, ± the half of its interval where there are several; of two seeds each one's."""
     if not values:
         return ""
     mean = float(np.mean(values))
-    half = mean - interval(values)[0]
-    return f"{mean:,.{digits}f}" + (f" ± {half:,.{digits}f}" if len(values) > 1 else "")
+    told = f"{mean:,.{digits}f}"
+    if len(values) == 2:
+        return f"{told} ({values[0]:,.{digits}f}, {values[1]:,.{digits}f})"
+    return told + (f" ± {mean - interval(values)[0]:,.{digits}f}" if len(values) > 1 else "")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -57,10 +57,40 @@ def test_points_ahead_are_the_mean_over_tasks_with_the_interval_of_paired_goals(
     assert controls.ahead(made, "near", "jepa") == (0, 0)
 
 
-def test_a_task_or_seed_that_lacks_a_control_is_left_out(controls: Any, made: list[dict[str, Any]]) -> None:
+def test_a_seed_counts_for_the_controls_that_have_every_task_in_it(
+    controls: Any, made: list[dict[str, Any]]
+) -> None:
     assert controls.whole(made) == made
-    more = [*made[:-1], result("reacher", "jepa", np.ones(200, dtype=int), seed=1)]
-    assert controls.whole(more) == [r for r in made if r["recipe"] == "reacher"]
+    ones = np.ones(200, dtype=int)
+    whole = [result(task, "ema", ones, seed=1) for task in ("reacher", "swimmer")]
+    more = [*made, *whole, result("reacher", "jepa", ones, seed=1)]
+    assert controls.whole(more) == [*made, *whole]
+
+
+def test_seeds_are_averaged_goal_by_goal_and_told_one_by_one(
+    controls: Any, made: list[dict[str, Any]]
+) -> None:
+    rng = np.random.default_rng(1)
+    drawn = {
+        (t, n): (rng.random(200) < 0.7).astype(int) for t in ("reacher", "swimmer") for n in ("jepa", "pldm")
+    }
+    more = [*made, *(result(*place, each, seed=1) for place, each in drawn.items())]
+    mean, half = controls.ahead(more, "near", "pldm")
+    apart = {
+        seed: {t: ours(t, "jepa") - ours(t, "pldm") for t in ("reacher", "swimmer")}
+        for seed, ours in enumerate((lambda t, n: each(made, t, n), lambda t, n: drawn[t, n]))
+    }
+    over = [(apart[0][t] + apart[1][t]) / 2 for t in ("reacher", "swimmer")]
+    assert mean == pytest.approx(100 * np.mean(over))
+    assert half == pytest.approx(100 * 1.96 * np.hypot(*map(stats.sem, over)) / 2)
+    first, second = (100 * np.mean(list(apart[seed].values())) for seed in (0, 1))
+    said = controls.verdict(more)
+    points = f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f}; {first:+.1f}, {second:+.1f})"
+    assert f"PLDM's terms {points}" in said
+    alone = controls.ahead(made, "near", "ema")
+    assert controls.ahead(more, "near", "ema") == alone
+    assert f"averaged encoder {alone[0]:+.1f} ({alone[0] - alone[1]:+.1f} to {sum(alone):+.1f})" in said
+    assert controls.table(more).splitlines()[-1] == "| training seeds |  | 2 | 2 | 1 | 1 | 1 | 1 |"
 
 
 def test_the_table_has_every_control_and_the_verdict_each_rival(
@@ -75,7 +105,7 @@ def test_the_table_has_every_control_and_the_verdict_each_rival(
     said = controls.verdict(made)
     mean, half = controls.ahead(made, "near", "pldm")
     assert f"PLDM's terms {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})" in said
-    assert "1,500 steps (1 training seed;" in said
+    assert "mean over reacher, swimmer at 1,500 steps" in said
 
 
 def test_pairs_are_of_tasks_that_have_both_and_of_no_other_loss(
