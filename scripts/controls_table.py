@@ -47,9 +47,10 @@ def _training(result: Result) -> tuple[str, int]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A column for each; goals and what is read off the latents by task, means over tasks and seeds."""
+    """A column for each that has results; goals and what is read off the latents by task, means over all."""
     tasks = list(dict.fromkeys(result["recipe"] for result in results))
-    of = {name: [r for r in results if r["axes"][OBJECTIVE] == name] for name in CONTROLS}
+    every = {name: [r for r in results if r["axes"][OBJECTIVE] == name] for name in CONTROLS}
+    of = {name: runs for name, runs in every.items() if runs}
     rows = []
     for goals in GOALS:
         for task in tasks:
@@ -66,14 +67,14 @@ def table(results: Sequence[Result]) -> str:
     ranks = (np.mean([p["rank"] for p in found]) for found in probes.values())
     rows.append(["RankMe", "mean", *(f"{rank:.1f}" for rank in ranks)])
     rows.append(["training seeds", "", *(str(len({r["seed"] for r in runs})) for runs in of.values())])
-    return markdown(["", "task", *CONTROLS.values()], rows)
+    return markdown(["", "task", *(CONTROLS[name] for name in of)], rows)
 
 
 def verdict(results: Sequence[Result]) -> str:
     """How many points of success SIGReg is ahead of each control, over tasks and the seeds that both have."""
-    said = []
+    said, rivals = [], [name for name in CONTROLS if name != OURS and pairs(results, name)]
     for goals in GOALS:
-        texts = (f"{CONTROLS[name]} {_points(results, goals, name)}" for name in CONTROLS if name != OURS)
+        texts = (f"{CONTROLS[name]} {_points(results, goals, name)}" for name in rivals)
         said.append(f"`{goals}`: {', '.join(texts)}.")
     tasks = list(dict.fromkeys(result["recipe"] for result in results))
     return (

@@ -70,23 +70,18 @@ def test_a_seed_counts_for_the_controls_that_have_every_task_in_it(
 def test_seeds_are_averaged_goal_by_goal_and_told_one_by_one(
     controls: Any, made: list[dict[str, Any]]
 ) -> None:
-    rng = np.random.default_rng(1)
-    drawn = {
-        (t, n): (rng.random(200) < 0.7).astype(int) for t in ("reacher", "swimmer") for n in ("jepa", "pldm")
-    }
-    more = [*made, *(result(*place, each, seed=1) for place, each in drawn.items())]
+    rng, tasks = np.random.default_rng(1), ("reacher", "swimmer")
+    drawn = {(task, name): (rng.random(200) < 0.7).astype(int) for task in tasks for name in ("jepa", "pldm")}
+    more = [*made, *(result(*place, reached, seed=1) for place, reached in drawn.items())]
+    first = [each(made, task, "jepa") - each(made, task, "pldm") for task in tasks]
+    second = [drawn[task, "jepa"] - drawn[task, "pldm"] for task in tasks]
+    over = [(one + other) / 2 for one, other in zip(first, second, strict=True)]
     mean, half = controls.ahead(more, "near", "pldm")
-    apart = {
-        seed: {t: ours(t, "jepa") - ours(t, "pldm") for t in ("reacher", "swimmer")}
-        for seed, ours in enumerate((lambda t, n: each(made, t, n), lambda t, n: drawn[t, n]))
-    }
-    over = [(apart[0][t] + apart[1][t]) / 2 for t in ("reacher", "swimmer")]
     assert mean == pytest.approx(100 * np.mean(over))
     assert half == pytest.approx(100 * 1.96 * np.hypot(*map(stats.sem, over)) / 2)
-    first, second = (100 * np.mean(list(apart[seed].values())) for seed in (0, 1))
     said = controls.verdict(more)
-    points = f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f}; {first:+.1f}, {second:+.1f})"
-    assert f"PLDM's terms {points}" in said
+    seeds = ", ".join(f"{100 * np.mean(apart):+.1f}" for apart in (first, second))
+    assert f"PLDM's terms {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f}; {seeds})" in said
     alone = controls.ahead(made, "near", "ema")
     assert controls.ahead(more, "near", "ema") == alone
     assert f"averaged encoder {alone[0]:+.1f} ({alone[0] - alone[1]:+.1f} to {sum(alone):+.1f})" in said
@@ -106,6 +101,17 @@ def test_the_table_has_every_control_and_the_verdict_each_rival(
     mean, half = controls.ahead(made, "near", "pldm")
     assert f"PLDM's terms {mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})" in said
     assert "mean over reacher, swimmer at 1,500 steps" in said
+
+
+def test_a_control_without_results_has_no_column_and_is_not_spoken_of(
+    controls: Any, made: list[dict[str, Any]]
+) -> None:
+    few = [r for r in made if r["axes"]["model.objective"] != "decoder"]
+    assert controls.table(few).splitlines()[0] == (
+        "|  | task | SIGReg | PLDM's terms | averaged encoder | untrained, frozen | nothing |"
+    )
+    assert "a decoder" not in controls.verdict(few)
+    assert controls.verdict(few).count("nothing") == 2
 
 
 def test_pairs_are_of_tasks_that_have_both_and_of_no_other_loss(
